@@ -1,0 +1,251 @@
+"""Data set -> pipeline -> report: how well passages are found, answers read, and both together."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from odqa import metrics, pipeline, settings
+from odqa.errors import IngestError
+from odqa.models import registry
+from odqa.protocols import Encoder, PreparedDocument
+from odqa.reader.extractive import ExtractiveReader
+from odqa.retriever.encoder import load_encoder
+from odqa.store.index import Index, IndexIdentity
+from odqa.types import Document, QueryResult, RetrievedPassage, Span
+
+DEPTH = 20  # passages retrieved for recall@20
+BATCH = 64  # questions between two calls of the progress callback
+
+
+@dataclass(frozen=True, slots=True)
+class GoldQuestion:
+    """A question with its accepted answers (none: not answerable) and, in SQuAD files, the number of its paragraph."""
+
+    question: str
+    answers: tuple[str, ...]
+    paragraph: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Questions and, in SQuAD files, the paragraphs they were asked of with the titles of their articles."""
+
+    questions: tuple[GoldQuestion, ...]
+    paragraphs: tuple[str, ...] = ()
+    titles: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationReport:
+    """Figures in [0, 1] by name; an empty mapping where the data set does not allow the measure."""
+
+    retrieval: dict[str, float]
+    reading: dict[str, float]
+    end_to_end: dict[str, float]
+    questions: int
+    seconds: float
+
+
+def read_dataset(path: Path) -> Dataset:
+    """Read a SQuAD-format file (.json) or JSON lines of `{"question", "answers"}`; either may be gzipped.
+
+    Raises:
+        IngestError: the file cannot be read, is neither, or holds no questions; the message says which.
+    """
+    try:
+        opener: Callable[..., IO[str]] = gzip.open if path.suffix == ".gz" else open
+        with opener(path, "rt", encoding="utf-8") as file:
+            text = file.read()
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise IngestError(f"the data set {path} cannot be read: {error}") from error
+    try:
+        dataset = _squad(json.loads(text)) if '"paragraphs"' in text[:1_000_000] else _lines(text)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IngestError(
+            f"{path} is neither a SQuAD-format file nor JSON lines of question and answers ({error!r})"
+        ) from error
+    if not dataset.questions:
+        raise IngestError(f"the data set {path} holds no questions")
+    return dataset
+
+
+def _squad(content: dict[str, Any]) -> Dataset:
+    questions: list[GoldQuestion] = []
+    paragraphs: list[str] = []
+    titles: list[str] = []
+    for article in content["data"]:
+        for paragraph in article["paragraphs"]:
+            for qa in paragraph["qas"]:
+                answers = tuple(dict.fromkeys(answer["text"] for answer in qa["answers"]))
+                questions.append(GoldQuestion(qa["question"], answers, len(paragraphs)))
+            paragraphs.append(paragraph["context"])
+            titles.append(article.get("title", "").replace("_", " "))
+    return Dataset(tuple(questions), tuple(paragraphs), tuple(titles))
+
+
+def _lines(text: str) -> Dataset:
+    records = [json.loads(line) for line in text.splitlines() if line.strip()]
+    return Dataset(tuple(GoldQuestion(str(r["question"]), tuple(map(str, r["answers"]))) for r in records))
+
+
+@contextmanager
+def paragraph_index(dataset: Dataset, *, encoder: Encoder, with_titles: bool) -> Iterator[Path]:
+    """Make a temporary index with one passage per paragraph, as the published figures have it.
+
+    Document ids are "0", "1", ... in the order of the paragraphs; `with_titles` puts the article's title in front of
+    the encoder's input and into the full-text index.
+    """
+    with tempfile.TemporaryDirectory(prefix="odqa-evaluate-") as folder:
+        identity = IndexIdentity(encoder.identity, settings.PASSAGE_TOKENS, settings.TITLE_TOKENS)
+        titles = dataset.titles if with_titles else ("",) * len(dataset.paragraphs)
+        with Index.create(Path(folder), identity) as index:
+            for at in range(0, len(dataset.paragraphs), 1024):
+                texts = dataset.paragraphs[at : at + 1024]
+                vectors = encoder.encode_passages(texts, titles=titles[at : at + 1024])
+                index.write(
+                    [
+                        PreparedDocument(
+                            Document(str(number), titles[number], text, source=str(number)),
+                            (Span(0, len(text)),),
+                            vectors[number - at : number - at + 1],
+                        )
+                        for number, text in enumerate(texts, start=at)
+                    ]
+                )
+            index.write_snapshot()
+        yield Path(folder)
+
+
+def evaluate(
+    path: Path,
+    *,
+    index_dir: Path | None = None,
+    mode: str = settings.DEFAULT_MODE,
+    limit: int | None = None,
+    seed: int = 0,
+    with_titles: bool = False,
+    encoder: str | None = None,
+    reader: str | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> EvaluationReport:
+    """Measure retrieval, reading and the whole path on a data set.
+
+    Without `index_dir` a SQuAD-format file is asked over its own paragraphs, and a passage counts as found when it is
+    the question's own paragraph. With `index_dir` a passage counts as found when it holds an accepted answer. `limit`
+    takes that many questions, chosen by `seed`. `progress` is called with the stage, questions done and all questions.
+
+    Raises:
+        IngestError: the data set cannot be read or is empty.
+        NoIndexError: JSON lines were given without `index_dir`, or the folder holds no index.
+        ValueError: an unknown mode, or `limit` below 1.
+    """
+    began = time.perf_counter()
+    dataset = read_dataset(path)
+    chosen = list(dataset.questions)
+    if limit is not None:
+        if limit < 1:
+            raise ValueError(f"limit is {limit}: at least 1 question is needed")
+        chosen = random.Random(seed).sample(chosen, min(limit, len(chosen)))  # noqa: S311 - a sample, not a secret
+    if index_dir is not None or not dataset.paragraphs:
+        with pipeline.open(index_dir, encoder=encoder, reader=reader) as qa:
+            report = _measure(qa, chosen, dataset, own=False, mode=mode, progress=progress)
+    else:
+        spec = registry.find(settings.encoder_name(encoder) or settings.DEFAULT_ENCODER)
+        loaded = load_encoder(spec.name)
+        with (
+            paragraph_index(dataset, encoder=loaded, with_titles=with_titles) as folder,
+            pipeline.open(folder, encoder=spec.name, reader=reader) as qa,
+        ):
+            report = _measure(qa, chosen, dataset, own=True, mode=mode, progress=progress)
+    return EvaluationReport(*report, questions=len(chosen), seconds=time.perf_counter() - began)
+
+
+def _measure(
+    qa: pipeline.QuestionAnswering,
+    chosen: Sequence[GoldQuestion],
+    dataset: Dataset,
+    *,
+    own: bool,
+    mode: str,
+    progress: Callable[[str, int, int], None] | None,
+) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
+    def batches(stage: str) -> Iterator[Sequence[GoldQuestion]]:
+        for at in range(0, len(chosen), BATCH):
+            yield chosen[at : at + BATCH]
+            if progress is not None:
+                progress(stage, min(at + BATCH, len(chosen)), len(chosen))
+
+    hits: list[list[bool]] = []
+    for batch in batches("retrieval"):
+        found = qa.search_many([gold.question for gold in batch], top_k=DEPTH, mode=mode)
+        hits += [_hits(gold, passages, own=own) for gold, passages in zip(batch, found, strict=True) if gold.answers]
+    reading: list[tuple[float, float]] = []
+    if dataset.paragraphs:
+        for batch in batches("reading"):
+            reading += _read(qa.reader, [gold for gold in batch if gold.answers], dataset.paragraphs)
+    results: list[tuple[GoldQuestion, QueryResult]] = []
+    for batch in batches("end to end"):
+        results += zip(batch, qa.query_many([gold.question for gold in batch], mode=mode), strict=True)
+    return _retrieval_figures(hits), _mean({"em": 0, "f1": 1}, reading), _end_to_end_figures(results)
+
+
+def _hits(gold: GoldQuestion, passages: Sequence[RetrievedPassage], *, own: bool) -> list[bool]:
+    if own:
+        return [found.passage.doc_id == str(gold.paragraph) for found in passages]
+    wanted = [f" {metrics.normalise_answer(answer)} " for answer in gold.answers]
+    texts = [f" {metrics.normalise_answer(found.passage.text)} " for found in passages]
+    return [any(answer in text for answer in wanted) for text in texts]
+
+
+def _read(
+    reader: ExtractiveReader, batch: Sequence[GoldQuestion], paragraphs: Sequence[str]
+) -> list[tuple[float, float]]:
+    """Read each question's own paragraph, always answering; (EM, F1) of each."""
+    texts = [[paragraphs[gold.paragraph or 0]] for gold in batch]
+    found = reader.read_many([gold.question for gold in batch], texts, n_best=1)
+    best = [spans[0].span.of(text[0]) if spans else "" for spans, text in zip(found, texts, strict=True)]
+    return [
+        (float(metrics.exact_match(answer, gold.answers)), metrics.f1(answer, gold.answers))
+        for answer, gold in zip(best, batch, strict=True)
+    ]
+
+
+def _retrieval_figures(hits: Sequence[Sequence[bool]]) -> dict[str, float]:
+    if not hits:
+        return {}
+    figures = {f"recall@{k}": sum(any(row[:k]) for row in hits) / len(hits) for k in (1, 5, DEPTH)}
+    first = [next((1 / rank for rank, hit in enumerate(row[:10], start=1) if hit), 0.0) for row in hits]
+    return {**figures, "mrr@10": sum(first) / len(first)}
+
+
+def _mean(columns: dict[str, int], rows: Sequence[tuple[float, ...]]) -> dict[str, float]:
+    return {name: sum(row[at] for row in rows) / len(rows) for name, at in columns.items()} if rows else {}
+
+
+def _end_to_end_figures(results: Sequence[tuple[GoldQuestion, QueryResult]]) -> dict[str, float]:
+    """EM and F1 of the best answer whatever its probability; an unanswerable question scores by `answer is None`."""
+    scores, right, probabilities = [], [], []
+    for gold, result in results:
+        best = result.answers[0] if result.answers else None
+        if gold.answers:
+            text = best.text if best else ""
+            scores.append((float(metrics.exact_match(text, gold.answers)), metrics.f1(text, gold.answers)))
+        else:
+            none = float(result.answer is None)
+            scores.append((none, none))
+        right.append(bool(gold.answers) and scores[-1][0] == 1.0)
+        probabilities.append(best.probability if best else 0.0)
+    figures = _mean({"em": 0, "f1": 1}, scores)
+    if any(right) and not all(right):
+        figures["auroc"] = metrics.auroc(probabilities, right)
+    figures["ece"] = metrics.expected_calibration_error(probabilities, right)
+    return figures

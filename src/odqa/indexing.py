@@ -1,0 +1,152 @@
+"""Files into an index: what changed is read, cut into passages, encoded and committed in batches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from odqa import settings
+from odqa.errors import IngestError, SkippedFileError
+from odqa.ingest.loaders import Record, read_records
+from odqa.ingest.sources import SourceFile, discover, path_text
+from odqa.protocols import Chunker, Encoder, PreparedDocument, Vectors
+from odqa.store.index import Index
+from odqa.types import Document, IndexProgress, IndexReport, SkippedFile, Span
+
+
+class Indexer:
+    """One run over some paths. Everything is committed every few hundred passages, so an interruption loses little."""
+
+    def __init__(
+        self,
+        index: Index,
+        *,
+        encoder: Encoder,
+        chunker: Chunker,
+        strict: bool = False,
+        progress: Callable[[IndexProgress], None] | None = None,
+    ) -> None:
+        """Prepare a run; `index` is open for writing."""
+        self._index, self._encoder, self._chunker = index, encoder, chunker
+        self._strict, self._progress = strict, progress
+        self._pending: list[tuple[Document, list[Span], bool]] = []
+        self._pending_passages = 0
+        self._added: list[str] = []
+        self._updated: list[str] = []
+        self._skipped: list[SkippedFile] = []
+        self._seen: set[tuple[str, str]] = set()
+        self._known = index.known()
+        self._unchanged = self._passages = self._bytes_done = self._bytes_total = 0
+
+    def run(self, paths: Sequence[Path], *, prune: bool) -> IndexReport:
+        """Index `paths` and say what was done.
+
+        Raises:
+            IngestError: a path does not exist.
+            SkippedFileError: a file was skipped while `strict` was asked for.
+        """
+        began = time.perf_counter()
+        found = list(discover(paths))
+        self._bytes_total = sum(source.size_bytes for source in found if isinstance(source, SourceFile))
+        for source in found:
+            if isinstance(source, SkippedFile):
+                self._skip(source)
+            else:
+                self._take(source)
+        self._commit()
+        vanished = list(self._vanished(paths))
+        pruned = self._index.delete(vanished) if prune else []
+        self._index.write_snapshot()
+        return IndexReport(
+            added=tuple(self._added),
+            updated=tuple(self._updated),
+            unchanged=self._unchanged,
+            vanished=() if prune else tuple(vanished),
+            pruned=tuple(pruned),
+            skipped=tuple(self._skipped),
+            passages=self._passages,
+            seconds=time.perf_counter() - began,
+        )
+
+    def _skip(self, skipped: SkippedFile) -> None:
+        if self._strict:
+            self._commit()
+            raise SkippedFileError(f"{skipped.source}: {skipped.reason} (--strict stops at the first such file)")
+        self._skipped.append(skipped)
+
+    def _take(self, source: SourceFile) -> None:
+        self._report(source.location)
+        for record in read_records(source):
+            if isinstance(record, SkippedFile):
+                self._skip(record)
+            else:
+                self._take_record(record)
+        self._bytes_done += source.size_bytes
+        self._report(source.location)
+
+    def _take_record(self, record: Record) -> None:
+        origin = (record.source.location, record.record)
+        self._seen.add(origin)
+        _, known = self._known.get(origin, ("", None))
+        if known == record.content_hash:
+            self._unchanged += 1
+            return
+        try:
+            document = record.load()
+        except IngestError as error:
+            name = f"{origin[0]}#{origin[1]}" if origin[1] else origin[0]
+            self._skip(SkippedFile(name, str(error)))
+            return
+        spans = self._chunker.split(document.text, title=document.title, sections=document.sections)
+        self._pending.append((document, spans, known is not None))
+        self._pending_passages += len(spans)
+        if self._pending_passages >= settings.COMMIT_PASSAGES:
+            self._commit()
+            self._report(record.source.location)
+
+    def _commit(self) -> None:
+        """Encode the pending documents together and store them in one transaction."""
+        if not self._pending:
+            return
+        texts, titles = [], []
+        for document, spans, _ in self._pending:
+            texts += [span.of(document.text) for span in spans]
+            titles += [document.title] * len(spans)
+        vectors = self._encode(texts, titles)
+        prepared, at = [], 0
+        for document, spans, _ in self._pending:
+            prepared.append(PreparedDocument(document, tuple(spans), vectors[at : at + len(spans)]))
+            at += len(spans)
+        ids = self._index.write(prepared)
+        for doc_id, (_, _, is_update) in zip(ids, self._pending, strict=True):
+            (self._updated if is_update else self._added).append(doc_id)
+        self._passages += len(texts)
+        self._pending, self._pending_passages = [], 0
+
+    def _encode(self, texts: list[str], titles: list[str]) -> Vectors:
+        """Encode in slices, so that a document of ten thousand passages still shows progress."""
+        size = 4 * settings.COMMIT_PASSAGES
+        parts = [
+            self._encoder.encode_passages(texts[at : at + size], titles=titles[at : at + size])
+            for at in range(0, len(texts), size)
+        ]
+        return np.concatenate(parts) if parts else np.zeros((0, self._encoder.identity.width), dtype=np.float32)
+
+    def _vanished(self, paths: Sequence[Path]) -> Iterator[str]:
+        """Yield the documents of `paths` that were not seen; a file that was skipped is still there."""
+        present = {skipped.source for skipped in self._skipped}
+        named: set[str] = set()
+        for path in paths:
+            for doc_id, source, record in self._index.documents_under(path_text(path.resolve())):
+                gone = (source, record) not in self._seen and source not in present
+                if gone and doc_id not in named:
+                    named.add(doc_id)
+                    yield doc_id
+
+    def _report(self, current: str) -> None:
+        if self._progress is not None:
+            documents = len(self._added) + len(self._updated) + self._unchanged
+            self._progress(IndexProgress(documents, self._passages, self._bytes_done, self._bytes_total, current))

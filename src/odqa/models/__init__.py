@@ -1,0 +1,1 @@
+"""Models: what there is, where it lies, and how it runs."""

@@ -1,0 +1,311 @@
+"""The whole path: open an index, put documents in, take them out, search, ask. The only file that knows all rooms."""
+
+from __future__ import annotations
+
+import builtins
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from odqa import settings
+from odqa.errors import NoIndexError
+from odqa.indexing import Indexer
+from odqa.ingest.chunker import PassageChunker
+from odqa.models import registry
+from odqa.protocols import Encoder, EncoderIdentity
+from odqa.reader.extractive import ExtractiveReader, load_reader
+from odqa.reader.merge import Calibration, accepted, answers
+from odqa.retriever.encoder import load_encoder
+from odqa.retriever.hybrid import HybridRetriever
+from odqa.store.filters import Condition, parse_condition
+from odqa.store.folder import compare_identities
+from odqa.store.index import Index, IndexIdentity
+from odqa.types import (
+    CheckReport,
+    Document,
+    IndexProgress,
+    IndexReport,
+    IndexStatus,
+    QueryResult,
+    RetrievedPassage,
+)
+
+Where = Sequence[str | Condition]
+
+
+def open(  # noqa: A001 - `odqa.open` reads as `gzip.open` does
+    index_dir: Path | str | None = None,
+    *,
+    encoder: str | None = None,
+    reader: str | None = None,
+    writable: bool = False,
+    create: bool = False,
+    wait_seconds: float = 0.0,
+) -> QuestionAnswering:
+    """Open an index to ask questions of it, or to write to it.
+
+    Args:
+        index_dir: Folder of the index; None takes `ODQA_INDEX_DIR`, else `indexes/default`.
+        encoder: Name of the encoder; None takes `ODQA_ENCODER`, else the one that made the index, else the bundled one.
+        reader: Name of the reader; None takes `ODQA_READER`, else the bundled one.
+        writable: Take the writer's lock, so that documents can be put in and deleted.
+        create: Make the index if the folder holds none; implies `writable`.
+        wait_seconds: How long to wait for another writer; 0 raises at once.
+
+    Raises:
+        NoIndexError: the folder holds no index, and `create` is false.
+        IndexMismatchError: the index was made by another encoder or a newer version.
+        LockedIndexError: another process is writing, and did not end within `wait_seconds`.
+        DamagedIndexError: the SQLite file cannot be read.
+        UnknownModelError: no model has this name.
+    """
+    folder = settings.index_dir(index_dir)
+    encoder = settings.encoder_name(encoder)
+    reader_spec = registry.find(settings.reader_name(reader))
+    try:
+        index = Index.open(folder, writable=writable or create, wait_seconds=wait_seconds)
+    except NoIndexError:
+        if not create:
+            raise
+        index = Index.create(folder, _identity(encoder or settings.DEFAULT_ENCODER), wait_seconds=wait_seconds)
+    try:
+        # Without a name it is the index's own encoder, which must still be the very files that made the index.
+        compare_identities(folder, index.identity, _identity(encoder or index.identity.encoder.name))
+        return QuestionAnswering(index, reader=reader_spec)
+    except BaseException:
+        index.close()
+        raise
+
+
+def _identity(encoder: str) -> IndexIdentity:
+    spec = registry.find(encoder)
+    identity = EncoderIdentity(spec.name, spec.revision, spec.checksum, spec.width)
+    return IndexIdentity(identity, settings.PASSAGE_TOKENS, settings.TITLE_TOKENS)
+
+
+class QuestionAnswering:
+    """An open index with its models. Models are loaded when they are first needed. Safe to query from many threads."""
+
+    def __init__(self, index: Index, *, reader: registry.ModelSpec) -> None:
+        """Take over an open index; `close` closes it. Use `odqa.open` instead."""
+        self._index = index
+        self._reader_spec = reader
+        self._encoder: Encoder | None = None
+        self._reader: ExtractiveReader | None = None
+
+    def __enter__(self) -> QuestionAnswering:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the index."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the index and give the lock back; may be called twice."""
+        self._index.close()
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What happened at opening that a person should know, such as a damaged cache that was made anew."""
+        return self._index.notices
+
+    @property
+    def calibration(self) -> Calibration:
+        """The reader's calibration, whose `threshold` decides between an answer and none."""
+        return self._reader_spec.calibration
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder that made the index; loaded at first use, in tens of milliseconds.
+
+        Raises:
+            DamagedModelError: a file of the model is missing or is not the right one.
+        """
+        if self._encoder is None:
+            self._encoder = load_encoder(self._index.identity.encoder.name)
+        return self._encoder
+
+    @property
+    def reader(self) -> ExtractiveReader:
+        """The reader; loaded at first use, in tens of milliseconds.
+
+        Raises:
+            DamagedModelError: a file of the model is missing or is not the right one.
+        """
+        if self._reader is None:
+            self._reader = load_reader(self._reader_spec.name)
+        return self._reader
+
+    # ---- reading -----------------------------------------------------------------------------------------------
+
+    def search(
+        self, question: str, *, top_k: int = settings.TOP_K, mode: str = settings.DEFAULT_MODE, where: Where = ()
+    ) -> tuple[RetrievedPassage, ...]:
+        """Return the best passages for a question, best first, without reading answers out of them.
+
+        Args:
+            question: Any text that is not blank.
+            top_k: Number of passages, at least 1.
+            mode: "hybrid", "dense" or "text".
+            where: Conditions such as "year>=1900", all of which must hold; see docs/cli.md.
+
+        Raises:
+            ValueError: a blank question, `top_k` below 1, an unknown mode or a malformed condition.
+            NoIndexError: the index holds no documents.
+        """
+        return self.search_many([question], top_k=top_k, mode=mode, where=where)[0]
+
+    def search_many(
+        self,
+        questions: Sequence[str],
+        *,
+        top_k: int = settings.TOP_K,
+        mode: str = settings.DEFAULT_MODE,
+        where: Where = (),
+    ) -> list[tuple[RetrievedPassage, ...]]:
+        """Search for several questions at once; arguments and errors are those of `search`."""
+        return self._retrieve(questions, top_k=top_k, mode=mode, where=where)
+
+    def query(
+        self,
+        question: str,
+        *,
+        top_k: int = settings.TOP_K,
+        n_best: int = settings.N_BEST,
+        mode: str = settings.DEFAULT_MODE,
+        where: Where = (),
+        threshold: float | None = None,
+    ) -> QueryResult:
+        """Answer a question from the documents.
+
+        Args:
+            question: Any text that is not blank; very long ones are cut to what the models take.
+            top_k: Passages to read, at least 1.
+            n_best: Answers to return, at least 1.
+            mode: "hybrid", "dense" or "text".
+            where: Conditions that the documents must meet.
+            threshold: Least probability of an answer, in [0, 1]; None takes the reader's own.
+
+        Raises:
+            ValueError: a blank question, `top_k` or `n_best` below 1, an unknown mode or a malformed condition.
+            NoIndexError: the index holds no documents.
+        """
+        options = {"top_k": top_k, "n_best": n_best, "mode": mode, "where": where, "threshold": threshold}
+        return next(self.query_many([question], **options))  # type: ignore[arg-type]
+
+    def query_many(
+        self,
+        questions: Iterable[str],
+        *,
+        top_k: int = settings.TOP_K,
+        n_best: int = settings.N_BEST,
+        mode: str = settings.DEFAULT_MODE,
+        where: Where = (),
+        threshold: float | None = None,
+        batch: int = settings.QUESTION_BATCH,
+    ) -> Iterator[QueryResult]:
+        """Answer questions in batches, in order: faster than one at a time. `seconds` is a question's share.
+
+        Arguments and errors are those of `query`; `batch` is the number of questions taken together.
+        """
+        if n_best < 1:
+            raise ValueError(f"n_best is {n_best}: at least 1 answer has to be returned")
+        if threshold is not None and not 0.0 <= threshold <= 1.0:
+            raise ValueError(f"threshold is {threshold}: a probability lies between 0 and 1")
+        least = self.calibration.threshold if threshold is None else threshold
+        for group in _groups(questions, batch):
+            began = time.perf_counter()
+            retrieved = self._retrieve(group, top_k=top_k, mode=mode, where=where)
+            texts = [[found.passage.text for found in passages] for passages in retrieved]
+            candidates = self.reader.read_many(group, texts, n_best=max(n_best, settings.N_BEST))
+            results = []
+            for question, passages, spans in zip(group, retrieved, candidates, strict=True):
+                best = answers(spans, passages, calibration=self.calibration, n_best=n_best)
+                results.append((question, accepted(best, threshold=least), best, passages))
+            seconds = (time.perf_counter() - began) / len(group)
+            for question, first, best, passages in results:
+                yield QueryResult(question, first, best, passages, seconds)
+
+    def _retrieve(
+        self, questions: Sequence[str], *, top_k: int, mode: str, where: Where
+    ) -> list[tuple[RetrievedPassage, ...]]:
+        if not len(self._index):
+            folder = self._index.folder
+            raise NoIndexError(
+                f"the index {folder} is empty: put documents in with `odqa index FOLDER --index-dir {folder}`"
+            )
+        conditions = [parse_condition(c) if isinstance(c, str) else c for c in where]
+        # Full text needs no vectors, so the encoder is not loaded for it.
+        retriever = HybridRetriever(self._index, self.encoder if mode != "text" else None)
+        return retriever.retrieve(questions, top_k=top_k, mode=mode, allowed=self._index.allowed(conditions))
+
+    def document(self, doc_id: str) -> Document | None:
+        """Return a stored document with its whole text, or None."""
+        return self._index.document(doc_id)
+
+    def doc_ids(self) -> list[str]:
+        """Return the ids of all documents, in order."""
+        return self._index.doc_ids()
+
+    def status(self) -> IndexStatus:
+        """Return what the index holds and what made it."""
+        return self._index.status()
+
+    # ---- writing -----------------------------------------------------------------------------------------------
+
+    def index(
+        self,
+        paths: Sequence[Path | str],
+        *,
+        prune: bool = False,
+        strict: bool = False,
+        progress: Callable[[IndexProgress], None] | None = None,
+    ) -> IndexReport:
+        """Put files and folders into the index; what has not changed since the last time is left alone.
+
+        Args:
+            paths: Files, or folders that are gone through recursively.
+            prune: Remove documents of these paths whose file or record is gone.
+            strict: Raise at the first file that would be skipped.
+            progress: Called after each file and batch.
+
+        Raises:
+            IngestError: a path does not exist.
+            SkippedFileError: a file was skipped under `strict`; what was committed before stays.
+        """
+        chunker = PassageChunker(self.encoder.tokenizer)
+        indexer = Indexer(self._index, encoder=self.encoder, chunker=chunker, strict=strict, progress=progress)
+        return indexer.run([Path(path) for path in paths], prune=prune)
+
+    def delete(self, doc_ids: Sequence[str]) -> list[str]:
+        """Remove documents and return the ids of those that were there. Their text can never be found again."""
+        deleted = self._index.delete(doc_ids)
+        if deleted:
+            self._index.write_snapshot()
+        return deleted
+
+
+def check(index_dir: Path | str | None = None, *, repair: bool = False, wait_seconds: float = 0.0) -> CheckReport:
+    """Look an index through for damage, and mend what can be mended if asked.
+
+    Raises:
+        NoIndexError: the folder holds no index.
+        DamagedIndexError: SQLite itself cannot be read.
+        LockedIndexError: `repair` was asked for while another process is writing.
+    """
+    return Index.check(settings.index_dir(index_dir), repair=repair, wait_seconds=wait_seconds)
+
+
+def _groups(questions: Iterable[str], size: int) -> Iterator[list[str]]:
+    group: builtins.list[str] = []
+    for question in questions:
+        group.append(question)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group

@@ -1,0 +1,170 @@
+"""Question + passages -> spans, by a model of the registry."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from odqa import settings
+from odqa.errors import ModelError
+from odqa.models.registry import READ, ModelSpec, find
+from odqa.models.runtime import Row, open_model
+from odqa.protocols import Encoding, SpanCandidate
+from odqa.reader.spans import TokenSpan, Words, best_spans, word_bounds
+from odqa.reader.windows import Window, windows
+from odqa.types import Span
+
+SLICE_QUESTIONS = 32  # questions whose windows are held and batched together by `read_many`
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A tokenised passage with the first and last token of each token's word."""
+
+    encoding: Encoding
+    word_first: Words
+    word_last: Words
+
+
+class ExtractiveReader:
+    """A reader of the registry; keeps `odqa.protocols.Reader`. Threads may share one.
+
+    The n best of a passage may overlap: variants of one answer. `odqa.reader.merge.answers` merges them.
+    """
+
+    def __init__(self, spec: ModelSpec, *, environment: Mapping[str, str] = os.environ) -> None:
+        """Verify and load the model.
+
+        Raises:
+            ModelError: the model is not a reader, or cannot be loaded.
+            DamagedModelError: a file is missing or is not the one that the registry names.
+        """
+        if spec.task != READ:
+            raise ModelError(f"model {spec.name} is an encoder, not a reader; name a reader")
+        self._spec = spec
+        self._tokenizer, self._network = open_model(spec, environment=environment)
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self._spec.name
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model's entry in the registry, with its calibration."""
+        return self._spec
+
+    def read(self, question: str, passages: Sequence[str], *, n_best: int) -> list[SpanCandidate]:
+        """Return at most `n_best` candidates of each passage, best first over all; `passage` counts from 0.
+
+        Spans are in code points of the passage, on whole words, never empty. No passages, or none with words, give no
+        candidates.
+
+        Raises:
+            ValueError: the question has no words, `n_best` is below 1, or a text holds half of a surrogate pair.
+        """
+        return self.read_many([question], [passages], n_best=n_best)[0]
+
+    def read_many(
+        self, questions: Sequence[str], passages: Sequence[Sequence[str]], *, n_best: int
+    ) -> list[list[SpanCandidate]]:
+        """Read several questions, each with its own passages: `read_many(q, p)[i] == read(q[i], p[i])`.
+
+        Scores may differ from those of `read` by rounding. Windows of several questions run in one batch.
+
+        Raises:
+            ValueError: there are not as many lists of passages as questions, or `read` would raise it.
+        """
+        if len(questions) != len(passages):
+            raise ValueError(f"need one list of passages for each question: {len(passages)} for {len(questions)}")
+        if n_best < 1:
+            raise ValueError(f"n_best must be at least 1, not {n_best}")
+        found = []
+        for at in range(0, len(questions), SLICE_QUESTIONS):
+            part = slice(at, at + SLICE_QUESTIONS)
+            found += self._read_slice(questions[part], passages[part], n_best=n_best)
+        return found
+
+    def _read_slice(
+        self, questions: Sequence[str], passages: Sequence[Sequence[str]], *, n_best: int
+    ) -> list[list[SpanCandidate]]:
+        asked = self._tokenizer.encode_batch(questions)
+        for question, encoding in zip(questions, asked, strict=True):
+            if not encoding.ids:
+                raise ValueError(f"the question {question!r} has no words; ask something")
+        known = self._tokenise(list(dict.fromkeys(text for texts in passages for text in texts)))
+        cut = [
+            self._windows(encoding, [known[text] for text in texts])
+            for encoding, texts in zip(asked, passages, strict=True)
+        ]
+        logits = iter(self._network.logits([Row(w.ids, w.token_types) for group in cut for w in group]))
+        found = []
+        for group, texts in zip(cut, passages, strict=True):
+            spans: dict[int, list[TokenSpan]] = defaultdict(list)
+            for window in group:
+                spans[window.passage] += _spans(window, known[texts[window.passage]], *next(logits), n_best=n_best)
+            candidates = [
+                candidate
+                for number, of_passage in spans.items()
+                for candidate in _candidates(number, known[texts[number]], of_passage, n_best=n_best)
+            ]
+            found.append(sorted(candidates, key=lambda c: (-c.score, c.passage, c.span)))
+        return found
+
+    def _tokenise(self, texts: Sequence[str]) -> dict[str, _Text]:
+        encodings = self._tokenizer.encode_batch(texts)
+        return {
+            text: _Text(encoding, *word_bounds(self._tokenizer.continues[encoding.ids]))
+            for text, encoding in zip(texts, encodings, strict=True)
+        }
+
+    def _windows(self, question: Encoding, texts: Sequence[_Text]) -> list[Window]:
+        return windows(
+            question.ids,
+            [text.encoding for text in texts],
+            cls_id=self._tokenizer.cls_id,
+            sep_id=self._tokenizer.sep_id,
+            max_tokens=self._spec.window_tokens,
+            doc_stride=settings.DOC_STRIDE_TOKENS,
+            question_tokens=self._spec.question_tokens,
+        )
+
+
+def _spans(
+    window: Window, text: _Text, start: NDArray[np.float32], end: NDArray[np.float32], *, n_best: int
+) -> list[TokenSpan]:
+    part = slice(window.first_token, window.first_token + window.context_tokens)
+    return best_spans(
+        start,
+        end,
+        context_start=window.context_start,
+        word_first=text.word_first[part],
+        word_last=text.word_last[part],
+        n_best=n_best,
+    )
+
+
+def _candidates(passage: int, text: _Text, spans: Sequence[TokenSpan], *, n_best: int) -> list[SpanCandidate]:
+    """Turn one passage's spans into candidates; what two windows found alike counts once, with the higher score."""
+    best: dict[Span, float] = {}
+    for span in spans:
+        # Pieces are never empty and never begin or end with white space, so spans are not, and do not, either.
+        place = Span(text.encoding.offsets[span.first][0], text.encoding.offsets[span.last][1])
+        best[place] = max(span.score, best.get(place, span.score))
+    ranked = sorted(best.items(), key=lambda item: (-item[1], item[0]))
+    return [SpanCandidate(passage, place, score) for place, score in ranked[:n_best]]
+
+
+def load_reader(name: str, *, environment: Mapping[str, str] = os.environ) -> ExtractiveReader:
+    """Load a reader by its name in the registry.
+
+    Raises:
+        UnknownModelError: the registry has no such model.
+        ModelError: it is not a reader, or cannot be loaded; nothing is ever downloaded here.
+    """
+    return ExtractiveReader(find(name), environment=environment)

@@ -1,0 +1,122 @@
+"""Candidates of a reader -> the answers of a question: in order, merged, with calibrated probabilities."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from odqa.metrics import normalise_answer
+from odqa.models.registry import Calibration
+from odqa.protocols import SpanCandidate
+from odqa.types import Answer, Place, RetrievedPassage, Span
+
+__all__ = ["Calibration", "accepted", "answers", "probability"]
+
+
+@dataclass(frozen=True, slots=True)
+class _ScoredPlace:
+    """A candidate with its final score, at its place in the document."""
+
+    place: Place
+    text: str
+    rank: int
+    score: float
+
+
+def answers(
+    candidates: Sequence[SpanCandidate],
+    retrieved: Sequence[RetrievedPassage],
+    *,
+    calibration: Calibration,
+    n_best: int,
+) -> tuple[Answer, ...]:
+    """Return the `n_best` answers of a question, best first, equal scores by rank of the passage and by position.
+
+    1. A candidate scores `reader_weight` * its score - `retrieval_weight` * log(rank of its passage, from 1).
+    2. Spans of one document that overlap, be it through overlapping passages, are one place: the best of them.
+    3. Places whose texts are equal after `odqa.metrics.normalise_answer` are one answer. With the scores s of its
+       places, it scores max(s) + `support_weight` * (log(sum(exp(s))) - max(s)).
+    4. The margin of an answer is its score less the best score of the others, so it is negative for all but the first,
+       and +`margin_cap` if there is no other; `probability` takes both.
+
+    Margins look at every answer, not only at the `n_best` that are returned. No candidates give no answers.
+
+    Args:
+        candidates: spans of the passages; `passage` is the place in `retrieved`.
+        retrieved: the passages that were read.
+        calibration: the weights, of the reader's registry entry.
+        n_best: most answers.
+
+    Raises:
+        ValueError: `n_best` is below 1, a rank is below 1, or a candidate's passage or span does not exist.
+    """
+    if n_best < 1:
+        raise ValueError(f"n_best must be at least 1, not {n_best}")
+    places = _distinct_places([_scored(candidate, retrieved, calibration) for candidate in candidates])
+    groups: dict[str, list[_ScoredPlace]] = {}
+    for place in places:
+        # A text of nothing but articles and punctuation normalises to "": it equals only itself.
+        groups.setdefault(normalise_answer(place.text) or place.text, []).append(place)
+    scored = [(_supported([p.score for p in group], calibration.support_weight), group) for group in groups.values()]
+    scored.sort(key=lambda item: (-item[0], item[1][0].rank, item[1][0].place.span))
+    totals = [score for score, _ in scored]
+    return tuple(_answer(at, scored[at][1], totals, calibration) for at in range(min(n_best, len(scored))))
+
+
+def accepted(found: Sequence[Answer], *, threshold: float) -> Answer | None:
+    """Return the best answer, or None ("no answer") when there is none or its probability is below `threshold`."""
+    return found[0] if found and found[0].probability >= threshold else None
+
+
+def probability(score: float, margin: float, *, calibration: Calibration) -> float:
+    """Return the calibrated chance in [0, 1] that an answer is right, a logistic function of score and margin."""
+    held = max(-calibration.margin_cap, min(calibration.margin_cap, margin))
+    odds = calibration.score_coefficient * score + calibration.margin_coefficient * held + calibration.intercept
+    return 1.0 / (1.0 + math.exp(-odds)) if odds >= 0 else math.exp(odds) / (1.0 + math.exp(odds))
+
+
+def _scored(candidate: SpanCandidate, retrieved: Sequence[RetrievedPassage], calibration: Calibration) -> _ScoredPlace:
+    if not 0 <= candidate.passage < len(retrieved):
+        raise ValueError(f"a candidate names passage {candidate.passage} of {len(retrieved)}")
+    holder = retrieved[candidate.passage]
+    text = candidate.span.of(holder.passage.text)
+    if not text or len(text) != len(candidate.span):
+        raise ValueError(f"span {candidate.span} is empty or outside passage {holder.passage.passage_id}")
+    if holder.rank < 1:
+        raise ValueError(f"ranks count from 1; passage {holder.passage.passage_id} has rank {holder.rank}")
+    start = holder.passage.span.start
+    span = Span(start + candidate.span.start, start + candidate.span.end)
+    score = calibration.reader_weight * candidate.score - calibration.retrieval_weight * math.log(holder.rank)
+    return _ScoredPlace(Place(holder.passage, span), text, holder.rank, score)
+
+
+def _distinct_places(places: Sequence[_ScoredPlace]) -> list[_ScoredPlace]:
+    """Keep, best first, the places that overlap no better one of their document."""
+    kept: list[_ScoredPlace] = []
+    taken: dict[str, list[Span]] = {}
+    for place in sorted(places, key=lambda p: (-p.score, p.rank, p.place.span)):
+        spans = taken.setdefault(place.place.passage.doc_id, [])
+        if not any(place.place.span.overlaps(span) for span in spans):
+            spans.append(place.place.span)
+            kept.append(place)
+    return kept
+
+
+def _supported(scores: Sequence[float], weight: float) -> float:
+    best = max(scores)
+    return best + weight * math.log(sum(math.exp(score - best) for score in scores))
+
+
+def _answer(at: int, group: Sequence[_ScoredPlace], totals: Sequence[float], calibration: Calibration) -> Answer:
+    score, best = totals[at], group[0]
+    others = totals[:1] if at else totals[1:2]
+    margin = score - others[0] if others else calibration.margin_cap
+    return Answer(
+        text=best.text,
+        span=best.place.span,
+        passage=best.place.passage,
+        score=score,
+        probability=probability(score, margin, calibration=calibration),
+        places=tuple(p.place for p in group),
+    )

@@ -1,0 +1,142 @@
+"""Question -> passages: a dense list and a full-text list, fused by reciprocal rank."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from odqa import settings
+from odqa.protocols import Encoder, PassageIds, Vectors
+from odqa.types import Passage, RetrievedPassage
+
+WORD = re.compile(r"\w+")
+
+# Words that say how a question is asked, not what it is about. FTS5 scores every passage that holds any word of the
+# expression, so leaving these out is both faster and no worse.
+STOP_WORDS = frozenset(
+    """
+    a about an and any are as at be been but by can could did do does done for from had has have he her him his how i if
+    in into is it its me my of on or our she should so some than that the their them there these they this those to us
+    was we were what when where which who whom whose why will with would you your
+    """.split()
+)
+
+
+class SearchableIndex(Protocol):
+    """What the retriever needs of an index; see `odqa.store.index.Index`."""
+
+    def search_dense(
+        self, vectors: Vectors, *, top_k: int, allowed: PassageIds | None = None
+    ) -> tuple[NDArray[np.float32], PassageIds]:
+        """Return squared L2 distances and ids, both [n, top_k]."""
+        ...
+
+    def search_text(self, expression: str, *, top_k: int, allowed: PassageIds | None = None) -> list[tuple[int, float]]:
+        """Return (passage_id, BM25 score), best first."""
+        ...
+
+    def passages(self, ids: Sequence[int]) -> dict[int, Passage]:
+        """Return the living passages among `ids`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """Weights of reciprocal rank fusion (Cormack, Clarke and Buettcher 2009).
+
+    A passage scores `dense_weight / (constant + rank)` from the dense list plus `text_weight / (constant + rank)` from
+    the full-text list, ranks counted from 1. The defaults were fitted on held-out articles (docs/decisions.md).
+    """
+
+    constant: float = settings.FUSION_CONSTANT
+    dense_weight: float = settings.FUSION_DENSE_WEIGHT
+    text_weight: float = settings.FUSION_TEXT_WEIGHT
+
+
+def text_expression(question: str) -> str:
+    """Build the FTS5 expression of a question: its words, quoted and OR-ed, without stop words where others remain.
+
+    Quoting makes every word a literal, so no FTS5 syntax in a question has any effect. Returns "" for a question
+    without words.
+    """
+    words = list(dict.fromkeys(word.lower() for word in WORD.findall(question)))
+    telling = [word for word in words if word not in STOP_WORDS]
+    return " OR ".join(f'"{word}"' for word in telling or words)
+
+
+class HybridRetriever:
+    """Finds passages by meaning, by words, or both. Holds no state besides what it is given."""
+
+    def __init__(self, index: SearchableIndex, encoder: Encoder | None, *, fusion: Fusion | None = None) -> None:
+        """Search `index` with the questions' vectors from `encoder`, the encoder that made the index.
+
+        None will do for the mode "text".
+        """
+        self._index, self._encoder = index, encoder
+        self._fusion = fusion or Fusion()
+
+    def retrieve(
+        self,
+        questions: Sequence[str],
+        *,
+        top_k: int = settings.TOP_K,
+        mode: str = settings.DEFAULT_MODE,
+        candidates: int = settings.CANDIDATES,
+        allowed: PassageIds | None = None,
+    ) -> list[tuple[RetrievedPassage, ...]]:
+        """Return the best `top_k` passages of each question, best first; fewer where the index holds fewer.
+
+        Args:
+            questions: Texts, not blank.
+            top_k: Passages per question, at least 1.
+            mode: "hybrid", "dense" or "text".
+            candidates: Passages taken from each list before fusion; at least `top_k` are taken.
+            allowed: Ids to search among, int64; None means all, an empty array none.
+
+        Raises:
+            ValueError: `top_k` below 1, an unknown mode or a blank question.
+        """
+        if top_k < 1:
+            raise ValueError(f"top_k is {top_k}: at least 1 passage has to be retrieved")
+        if mode not in settings.MODES:
+            raise ValueError(f"unknown mode {mode!r}: one of {', '.join(settings.MODES)}")
+        if any(not question.strip() for question in questions):
+            raise ValueError("the question is blank: ask something")
+        depth = max(top_k, candidates)
+        dense = self._dense(questions, depth, allowed) if mode != "text" else [{} for _ in questions]
+        text = [self._text(q, depth, allowed) for q in questions] if mode != "dense" else [{} for _ in questions]
+        return [self._fuse(d, t, top_k) for d, t in zip(dense, text, strict=True)]
+
+    def _dense(self, questions: Sequence[str], depth: int, allowed: PassageIds | None) -> list[dict[int, float]]:
+        if self._encoder is None:
+            raise ValueError("this retriever has no encoder: only the mode 'text' is possible")
+        vectors = self._encoder.encode_questions(questions)
+        distances, ids = self._index.search_dense(vectors, top_k=depth, allowed=allowed)
+        return [
+            {int(i): -float(d) for i, d in zip(id_row, distance_row, strict=True) if i >= 0}
+            for id_row, distance_row in zip(ids, distances, strict=True)
+        ]
+
+    def _text(self, question: str, depth: int, allowed: PassageIds | None) -> dict[int, float]:
+        expression = text_expression(question)
+        return dict(self._index.search_text(expression, top_k=depth, allowed=allowed)) if expression else {}
+
+    def _fuse(self, dense: dict[int, float], text: dict[int, float], top_k: int) -> tuple[RetrievedPassage, ...]:
+        """Fuse two ranked lists (dicts keep their order); equal scores go to the older passage."""
+        scores: dict[int, float] = {}
+        for ranked, weight in ((dense, self._fusion.dense_weight), (text, self._fusion.text_weight)):
+            for rank, passage_id in enumerate(ranked, start=1):
+                scores[passage_id] = scores.get(passage_id, 0.0) + weight / (self._fusion.constant + rank)
+        order = sorted(scores, key=lambda i: (-scores[i], i))
+        # A passage may have been deleted since it was ranked: a few more are read, so that top_k remain.
+        living = self._index.passages(order[: top_k + 8])
+        kept = [i for i in order[: top_k + 8] if i in living][:top_k]
+        return tuple(
+            RetrievedPassage(living[i], scores[i], rank, dense.get(i), text.get(i))
+            for rank, i in enumerate(kept, start=1)
+        )

@@ -1,0 +1,181 @@
+"""Keeping FAISS in step with SQLite: opening snapshots, replaying what is newer, rebuilding what is not good."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from odqa.errors import LockedIndexError, StoreError
+from odqa.protocols import PassageIds
+from odqa.store.codes import CODE
+from odqa.store.lock import FolderLock
+from odqa.store.metadata_store import IndexInfo, SqliteMetadataStore
+from odqa.store.snapshot import Snapshot, SnapshotError, open_snapshot, snapshot_paths, write_snapshot_file
+from odqa.store.vector_index import FlatVectorIndex
+from odqa.store.vector_rows import Changes, read_changes, vector_stream
+
+# A snapshot that lacks more vectors than this is replaced, not completed; a replay holds them in memory.
+REPLAY_ROWS = 20_000
+_ATTEMPTS = 4  # a writer may remove a snapshot, or compact, between two steps of a reader
+
+
+class VectorFollower:
+    """The vectors of an index in memory, brought to the generation of SQLite at each `current()`.
+
+    Nothing is loaded before the first `current()`.
+
+    Args:
+        folder: the index folder.
+        store: its open metadata store.
+        info: its row of `index_info`.
+        holds_lock: whether the caller holds the lock of the folder.
+    """
+
+    def __init__(self, folder: Path, store: SqliteMetadataStore, info: IndexInfo, *, holds_lock: bool) -> None:
+        """Remember where the vectors are."""
+        self._folder = folder
+        self._store = store
+        self._info = info
+        self._holds_lock = holds_lock
+        self._loading = threading.Lock()
+        self._state: tuple[int, FlatVectorIndex] | None = None
+        self._notices: dict[str, None] = {}
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What was found wrong and mended so far, in plain sentences, without repetition."""
+        return tuple(self._notices)
+
+    def current(self) -> FlatVectorIndex:
+        """Return vectors that are not older than the call."""
+        state = self._state
+        generation = self._store.generation()
+        if state is not None and state[0] == generation:
+            return state[1]
+        with self._loading:
+            self._state = state = self._followed(self._state)
+            return state[1]
+
+    def forget(self) -> None:
+        """Drop what is in memory; the next `current()` begins with the newest snapshot."""
+        with self._loading:
+            self._state = None
+
+    def write_snapshot(self) -> None:
+        """Write the vectors of the current generation, streamed from the BLOBs. The caller holds the lock.
+
+        Raises:
+            StoreError: the disk is full or fails; what was there before stands.
+        """
+        try:
+            self._write()
+        except OSError as error:
+            raise StoreError(f"no snapshot could be written to {self._folder}: {error}; SQLite holds all") from error
+
+    def good_snapshot(self, *, verify: bool = True) -> Snapshot | None:
+        """Open the newest good snapshot of this index, and note what is wrong with those passed over."""
+        for _ in range(_ATTEMPTS):
+            paths = snapshot_paths(self._folder)
+            generation = self._store.generation()  # after listing: a snapshot follows its commit
+            try:
+                for named, path in paths:
+                    snapshot = self._opened(path, named=named, generation=generation, verify=verify)
+                    if snapshot is not None:
+                        return snapshot
+            except FileNotFoundError:
+                continue
+            return None
+        return None
+
+    def _opened(self, path: Path, *, named: int, generation: int, verify: bool) -> Snapshot | None:
+        try:
+            snapshot = open_snapshot(path, uuid=self._info.uuid, width=self._info.encoder.width, verify=verify)
+            if snapshot.generation != named:
+                raise SnapshotError(f"it holds generation {snapshot.generation}")
+            if snapshot.generation > generation:
+                raise SnapshotError(f"it is newer than odqa.sqlite, which is at generation {generation}")
+        except SnapshotError as error:
+            self._note(f"the snapshot {path.name} is not used: {error}")
+            return None
+        return snapshot
+
+    def _followed(self, state: tuple[int, FlatVectorIndex] | None) -> tuple[int, FlatVectorIndex]:
+        """Complete what is in memory, or a snapshot when that cannot be done; else rebuild."""
+        if state is not None:
+            changes = self._changes(state[0], state[1].last_id)
+            if changes is not None:
+                return _applied(state[1], changes)
+        for _ in range(_ATTEMPTS):
+            snapshot = self.good_snapshot()
+            if snapshot is None:
+                if not self._store.counts()[1]:
+                    return self._in_memory()
+                self._note("there was no good snapshot of the vectors: they were rebuilt from odqa.sqlite")
+                if not self._written_if_free():
+                    return self._in_memory()
+                continue
+            last_id = int(snapshot.ids[-1]) if len(snapshot.ids) else 0
+            changes = self._changes(snapshot.generation, last_id)
+            if changes is None and not self._written_if_free():
+                changes = self._changes(snapshot.generation, last_id, most=None)
+            if changes is not None:
+                index = FlatVectorIndex(self._info.encoder.width)
+                index.add_codes(snapshot.ids, snapshot.codes, mapped=True)
+                return _applied(index, changes)
+        return self._in_memory()
+
+    def _changes(self, generation: int, last_id: int, *, most: int | None = REPLAY_ROWS) -> Changes | None:
+        return read_changes(self._store, after_generation=generation, after_id=last_id, most=most)
+
+    def _written_if_free(self) -> bool:
+        """Write a snapshot if this process may write now; a reader does not wait for that, and can do without."""
+        try:
+            if self._holds_lock:
+                self._write()
+            else:
+                with FolderLock.acquire(self._folder):
+                    self._write()
+        except LockedIndexError:
+            return False
+        except (StoreError, OSError) as error:
+            self._note(f"no new snapshot of the vectors could be written: {error}")
+            return False
+        return True
+
+    def _write(self) -> None:
+        info = self._info
+        with vector_stream(self._store) as stream:
+            write_snapshot_file(
+                self._folder,
+                uuid=info.uuid,
+                generation=stream.generation,
+                width=info.encoder.width,
+                batches=stream.batches,
+            )
+
+    def _in_memory(self) -> tuple[int, FlatVectorIndex]:
+        width = self._info.encoder.width
+        with vector_stream(self._store) as stream:
+            ids = np.empty(stream.count, dtype=np.int64)
+            codes = np.empty((stream.count, width), dtype=CODE)
+            row = 0
+            for batch_ids, batch_codes in stream.batches:
+                ids[row : row + len(batch_ids)] = batch_ids
+                codes[row : row + len(batch_ids)] = batch_codes
+                row += len(batch_ids)
+            index = FlatVectorIndex(width)
+            index.add_codes(ids, codes, mapped=True)
+            return stream.generation, index
+
+    def _note(self, notice: str) -> None:
+        self._notices[notice] = None
+
+
+def _applied(index: FlatVectorIndex, changes: Changes) -> tuple[int, FlatVectorIndex]:
+    index.add_codes(changes.ids, changes.codes)
+    dead: PassageIds = changes.dead
+    if len(dead):
+        index.remove(dead)
+    return changes.generation, index

@@ -1,0 +1,232 @@
+"""The tables of `odqa.sqlite`, the full-text index, the pragmas, and how connections and transactions are opened."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Float,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    MetaData,
+    QueuePool,
+    Table,
+    Text,
+    TextClause,
+    UniqueConstraint,
+    bindparam,
+    create_engine,
+    event,
+    text,
+    tuple_,
+)
+from sqlalchemy.exc import DatabaseError
+
+from odqa.errors import DamagedIndexError, StoreError
+
+DATABASE_NAME = "odqa.sqlite"
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x6F647161  # "odqa", in the header of the SQLite file
+PAGE_BYTES = 16384  # holds seven vectors of 1024 values; pages of 4096 bytes would hold one and waste half
+BLOCK_CODE_POINTS = 32768
+BUSY_SECONDS = 60.0
+SLICE = 500  # most values of an IN list
+
+# A connection inside a transaction, for those who only pass it on.
+Transaction: TypeAlias = Connection
+
+metadata = MetaData()
+
+index_info = Table(
+    "index_info",
+    metadata,
+    Column("one", Integer, primary_key=True),
+    Column("uuid", Text, nullable=False),
+    Column("schema_version", Integer, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("compacted_generation", Integer, nullable=False),
+    Column("encoder", Text, nullable=False),
+    Column("encoder_revision", Text, nullable=False),
+    Column("encoder_checksum", Text, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("passage_tokens", Integer, nullable=False),
+    Column("title_tokens", Integer, nullable=False),
+    Column("created_by", Text, nullable=False),
+)
+documents = Table(
+    "documents",
+    metadata,
+    Column("document_pk", Integer, primary_key=True),
+    Column("doc_id", Text, nullable=False, unique=True),
+    Column("source", Text, nullable=False),
+    Column("record", Text, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("suffix", Text, nullable=False),
+    Column("modified", Float, nullable=False),
+    Column("content_hash", Text, nullable=False),
+    Column("length", Integer, nullable=False),
+    Column("sections", Text, nullable=False),
+    Column("metadata", Text, nullable=False),
+    Column("generation", Integer, nullable=False),
+    UniqueConstraint("source", "record"),
+    sqlite_autoincrement=True,
+)
+document_blocks = Table(
+    "document_blocks",
+    metadata,
+    Column("document_pk", ForeignKey("documents.document_pk"), primary_key=True),
+    Column("start", Integer, primary_key=True),
+    Column("text", LargeBinary, nullable=False),
+)
+passages = Table(
+    "passages",
+    metadata,
+    Column("passage_id", Integer, primary_key=True),
+    Column("document_pk", ForeignKey("documents.document_pk"), nullable=False, index=True),
+    Column("start", Integer, nullable=False),
+    Column("end", Integer, nullable=False),
+    Column("generation", Integer, nullable=False),
+    sqlite_autoincrement=True,
+)
+vectors = Table(
+    "vectors",
+    metadata,
+    Column("passage_id", ForeignKey("passages.passage_id"), primary_key=True),
+    Column("vector", LargeBinary, nullable=False),
+)
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("passage_id", Integer, primary_key=True),
+    Column("generation", Integer, nullable=False, index=True),
+)
+
+ORIGIN = tuple_(documents.c.source, documents.c.record)  # names a document's origin; unique
+
+CREATE_FTS = "CREATE VIRTUAL TABLE passages_fts USING fts5(title, text, content='', tokenize='porter unicode61')"
+INSERT_FTS = text("INSERT INTO passages_fts (rowid, title, text) VALUES (:rowid, :title, :text)")
+DELETE_FTS = text(
+    "INSERT INTO passages_fts (passages_fts, rowid, title, text) VALUES ('delete', :rowid, :title, :text)"
+)
+_ALLOWED = " AND +rowid IN (SELECT value FROM json_each(:allowed))"
+_SEARCH_FTS = (
+    "SELECT rowid, -bm25(passages_fts, :title_weight, :text_weight) AS score FROM passages_fts"
+    " WHERE passages_fts MATCH :expression{allowed} ORDER BY score DESC, rowid LIMIT :top_k"
+)
+
+
+def search_fts(*, filtered: bool) -> TextClause:
+    """Return the full-text search; `filtered` by a JSON array `allowed`, tested row by row after the match."""
+    return text(_SEARCH_FTS.format(allowed=_ALLOWED if filtered else ""))
+
+
+def sql(statement: str, *, expanding: str | None = None) -> TextClause:
+    """Return a textual statement; the list bound to `expanding` is spread over an IN list."""
+    clause = text(statement)
+    return clause.bindparams(bindparam(expanding, expanding=True)) if expanding else clause
+
+
+def make_engine(path: Path, *, writable: bool) -> Engine:
+    """Return an engine on an existing file: a connection per use, real transactions, waiting instead of "locked".
+
+    Nothing is created or changed by opening: a missing file is an error. A transaction takes the write lock at its
+    beginning when its connection has the execution option `writing`, so that it cannot fail in its middle.
+    """
+    uri = f"{path.absolute().as_uri()}?mode=rw"
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(uri, uri=True, check_same_thread=False, timeout=BUSY_SECONDS, isolation_level=None)
+
+    engine = create_engine("sqlite+pysqlite://", creator=connect, poolclass=QueuePool, pool_size=8, max_overflow=-1)
+
+    @event.listens_for(engine, "connect")
+    def _set_pragmas(connection: sqlite3.Connection, _record: Any) -> None:  # noqa: ANN401 - type of SQLAlchemy's pool
+        # FULL, not NORMAL: a commit that a snapshot has seen must outlive a power cut.
+        for pragma in ("synchronous=FULL", "foreign_keys=ON", f"query_only={'OFF' if writable else 'ON'}"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        writing = connection.get_execution_options().get("writing", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+    return engine
+
+
+def create_database(path: Path, info: dict[str, str | int]) -> None:
+    """Make a new file with all tables and the row of `index_info`; no file of that name may exist."""
+    sqlite3.connect(path).close()
+    engine = make_engine(path, writable=True)
+    try:
+        driver = engine.raw_connection()
+        try:
+            for pragma in (
+                f"page_size={PAGE_BYTES}",
+                "journal_mode=WAL",
+                f"application_id={APPLICATION_ID}",
+                f"user_version={SCHEMA_VERSION}",
+            ):
+                driver.cursor().execute(f"PRAGMA {pragma}")
+        finally:
+            driver.close()
+        with engine.begin() as connection:
+            metadata.create_all(connection)
+            connection.exec_driver_sql(CREATE_FTS)
+            connection.execute(index_info.insert(), [{"one": 1, **info}])
+    finally:
+        engine.dispose()
+
+
+def outside_transaction(engine: Engine, statement: str) -> list[tuple[Any, ...]]:
+    """Run a statement that SQLite refuses inside a transaction (VACUUM, checkpoints), and return its rows."""
+    driver = engine.raw_connection()
+    try:
+        cursor = driver.cursor()
+        cursor.execute(statement)
+        return list(cursor.fetchall())
+    finally:
+        driver.close()
+
+
+@contextmanager
+def translated_errors(path: Path) -> Iterator[None]:
+    """Turn what SQLite says of the file, the disk or the folder into errors of odqa; mistakes in SQL stay as they are.
+
+    Raises:
+        DamagedIndexError: the file is no database or its pages contradict each other.
+        StoreError: it cannot be opened, read or written: rights, a full disk, a failing disk.
+    """
+    try:
+        yield
+    except DatabaseError as error:
+        code = getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise damaged(path, str(error.orig)) from error
+        if code in (
+            sqlite3.SQLITE_FULL,
+            sqlite3.SQLITE_IOERR,
+            sqlite3.SQLITE_READONLY,
+            sqlite3.SQLITE_CANTOPEN,
+            sqlite3.SQLITE_PERM,
+            sqlite3.SQLITE_BUSY,
+        ):
+            raise StoreError(
+                f"{path}: {error.orig}; the last complete transaction stands: mend the cause and run again"
+            ) from error
+        raise
+
+
+def damaged(path: Path, reason: str) -> DamagedIndexError:
+    """Return the error for an index whose SQLite file cannot be used."""
+    return DamagedIndexError(
+        f"{path} is damaged ({reason}); nothing was changed: put back a copy of it, "
+        "or remove the folder and index the documents again"
+    )

@@ -1,0 +1,212 @@
+"""Exact nearest neighbours with FAISS: flat half-precision codes, squared L2, ids of our own. The only owner of FAISS.
+
+The vectors stand in immutable segments, ordered by id: the first is mapped from a snapshot, later ones hold what was
+added since. A search takes the tuple of segments once and needs no lock; `add` and `remove` put a new tuple in its
+place. FAISS scans the codes where they lie (a view: mapped memory is not copied), so its positions are rows of a
+segment, and deleted or filtered rows are left out by a selector, never shifted.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from odqa.protocols import PassageIds, Vectors
+from odqa.store.codes import CODE, Codes, to_codes
+
+# Up to so many allowed rows of a segment are gathered and scanned; above, a bitmap over all its rows is cheaper.
+GATHERED_ROWS = 1000
+
+Distances = NDArray[np.float32]
+
+_faiss: Any = faiss  # its type stubs lack half of what is there
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    """Rows of codes with their ids; `dead` marks the deleted ones, None when there are none."""
+
+    ids: PassageIds
+    codes: Codes
+    mapped: bool
+    dead: NDArray[np.bool_] | None = None
+    view: Any = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "view", _faiss_view(self.codes))
+
+    @property
+    def living(self) -> int:
+        return len(self.ids) - (0 if self.dead is None else int(self.dead.sum()))
+
+    def without(self, ids: PassageIds) -> _Segment:
+        rows = _rows_of(self.ids, ids)
+        if not len(rows):
+            return self
+        dead = np.zeros(len(self.ids), dtype=np.bool_) if self.dead is None else self.dead.copy()
+        dead[rows] = True
+        return replace(self, dead=dead)
+
+    def search(self, queries: Vectors, *, top_k: int, allowed: PassageIds | None) -> tuple[Distances, PassageIds]:
+        """Return distances and ids [n, at most top_k]; missing neighbours are inf and -1."""
+        if allowed is None:
+            living = None if self.dead is None else ~self.dead
+            distances, rows = _scan(self.view, queries, top_k=min(top_k, self.living), mask=living)
+        else:
+            chosen = _rows_of(self.ids, allowed)
+            if self.dead is not None:
+                chosen = chosen[~self.dead[chosen]]
+            if len(chosen) <= GATHERED_ROWS:
+                gathered = self.codes[chosen]
+                distances, found = _scan(_faiss_view(gathered), queries, top_k=min(top_k, len(chosen)), mask=None)
+                rows = np.where(found >= 0, chosen[found], -1) if len(chosen) else found
+            else:
+                mask = np.zeros(len(self.ids), dtype=np.bool_)
+                mask[chosen] = True
+                distances, rows = _scan(self.view, queries, top_k=min(top_k, len(chosen)), mask=mask)
+        # FAISS leaves a place empty when the distance overflows float32.
+        return np.where(rows >= 0, distances, np.float32(np.inf)), np.where(rows >= 0, self.ids[rows], -1)
+
+
+class FlatVectorIndex:
+    """The vectors of living passages, searched exactly. Safe to search from many threads while one mutates.
+
+    Args:
+        width: values per vector.
+    """
+
+    def __init__(self, width: int) -> None:
+        """Start without vectors."""
+        self.width = width
+        self.last_id = 0
+        self._segments: tuple[_Segment, ...] = ()
+        self._mutation = threading.Lock()
+
+    def __len__(self) -> int:
+        """Return the number of vectors that a search may find."""
+        return sum(segment.living for segment in self._segments)
+
+    def add(self, ids: PassageIds, vectors: Vectors) -> None:
+        """Add vectors float32 [n, width] under ascending ids int64 [n], all above those ever added.
+
+        Raises:
+            ValueError: shapes do not fit, ids do not ascend, or a value is not finite in half precision.
+        """
+        self.add_codes(ids, to_codes(vectors, width=self.width))
+
+    def add_codes(self, ids: PassageIds, codes: Codes, *, mapped: bool = False) -> None:
+        """Add vectors as they are stored, float16 [n, width]; `mapped` codes are searched in place for ever.
+
+        Others are merged into the segments before them while those are not much larger, so that n additions leave
+        about log n segments. The arrays must not change afterwards.
+
+        Raises:
+            ValueError: shapes do not fit or ids do not ascend.
+        """
+        if codes.shape != (len(ids), self.width) or codes.dtype != CODE:
+            raise ValueError(f"{len(ids)} ids and codes of shape {codes.shape} do not fit width {self.width}")
+        with self._mutation:
+            if not len(ids):
+                return
+            if ids[0] <= self.last_id or (np.diff(ids) <= 0).any():
+                raise ValueError(f"ids must ascend and lie above {self.last_id}")
+            segments = list(self._segments)
+            new = _Segment(ids, np.ascontiguousarray(codes), mapped)
+            while segments and not mapped and not segments[-1].mapped and len(segments[-1].ids) <= 2 * len(new.ids):
+                new = _merged(segments.pop(), new)
+            self._segments = (*segments, new)
+            self.last_id = int(ids[-1])
+
+    def remove(self, ids: PassageIds) -> None:
+        """Exclude ids from every later search; unknown ids are no error (a snapshot may lack them already)."""
+        with self._mutation:
+            unique = np.unique(np.asarray(ids, dtype=np.int64))
+            self._segments = tuple(segment.without(unique) for segment in self._segments)
+
+    def search(
+        self, queries: Vectors, *, top_k: int, allowed: PassageIds | None = None
+    ) -> tuple[Distances, PassageIds]:
+        """Find the nearest living vectors of each query.
+
+        Args:
+            queries: float32 [n, width], finite.
+            top_k: neighbours per query, at least 1.
+            allowed: ids int64 to search among, in any order; None means every id, an empty array none.
+
+        Returns:
+            Squared L2 distances float32 [n, top_k], ascending, and ids int64 [n, top_k]; equal distances stand in the
+            order of their ids. Missing neighbours are inf and -1.
+
+        Raises:
+            ValueError: the shape of `queries` is another, a value is not finite, or `top_k` is below 1.
+        """
+        if queries.ndim != 2 or queries.shape[1] != self.width or not np.isfinite(queries).all():
+            raise ValueError(f"queries must be finite and of shape [n, {self.width}], not {list(queries.shape)}")
+        if top_k < 1:
+            raise ValueError(f"top_k is {top_k}, must be at least 1")
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        chosen = None if allowed is None else np.unique(np.asarray(allowed, dtype=np.int64))
+        distances = [np.full((len(queries), top_k), np.inf, dtype=np.float32)]
+        ids = [np.full((len(queries), top_k), -1, dtype=np.int64)]
+        for segment in self._segments if len(queries) else ():
+            found = segment.search(queries, top_k=top_k, allowed=chosen)
+            distances.append(found[0])
+            ids.append(found[1])
+        return _nearest(np.hstack(distances), np.hstack(ids), top_k=top_k)
+
+
+def _nearest(distances: Distances, ids: PassageIds, *, top_k: int) -> tuple[Distances, PassageIds]:
+    order = np.lexsort((ids, distances), axis=-1)[:, :top_k]
+    return np.take_along_axis(distances, order, axis=1), np.take_along_axis(ids, order, axis=1)
+
+
+def _rows_of(ids: PassageIds, wanted: PassageIds) -> NDArray[np.int64]:
+    """Rows of `ids` (ascending) that hold one of `wanted` (ascending), ascending."""
+    rows = np.searchsorted(ids, wanted)
+    rows[rows == len(ids)] = 0
+    return rows[ids[rows] == wanted] if len(ids) else rows[:0]
+
+
+def _merged(first: _Segment, second: _Segment) -> _Segment:
+    """Join two segments and leave their dead rows behind."""
+    ids, codes = [], []
+    for segment in (first, second):
+        living = slice(None) if segment.dead is None else ~segment.dead
+        ids.append(segment.ids[living])
+        codes.append(segment.codes[living])
+    return _Segment(np.concatenate(ids), np.concatenate(codes), mapped=False)
+
+
+def _faiss_view(codes: Codes) -> Any:  # noqa: ANN401 - FAISS has no types
+    """Make a FAISS index that reads the rows of `codes` where they lie; the caller keeps `codes` alive."""
+    rows, width = codes.shape
+    index = _faiss.IndexScalarQuantizer(width, _faiss.ScalarQuantizer.QT_fp16, _faiss.METRIC_L2)
+    if rows:
+        owned = _faiss.MaybeOwnedVectorUInt8
+        raw = codes.view(np.uint8).reshape(-1)
+        index.codes = owned.create_view(_faiss.swig_ptr(raw), raw.size, owned().owner)
+        index.ntotal = rows
+    return index
+
+
+def _scan(
+    view: Any,  # noqa: ANN401 - FAISS has no types
+    queries: Vectors,
+    *,
+    top_k: int,
+    mask: NDArray[np.bool_] | None,
+) -> tuple[Distances, NDArray[np.int64]]:
+    """Return distances and rows [n, top_k] of the nearest rows that `mask` holds; it holds at least `top_k`."""
+    if top_k == 0:
+        return np.empty((len(queries), 0), dtype=np.float32), np.empty((len(queries), 0), dtype=np.int64)
+    parameters = None
+    if mask is not None:
+        bits = np.packbits(mask, bitorder="little")
+        parameters = _faiss.SearchParameters(sel=_faiss.IDSelectorBitmap(len(mask), _faiss.swig_ptr(bits)))
+    distances, rows = view.search(queries, top_k, params=parameters)
+    return distances, rows

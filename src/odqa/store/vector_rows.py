@@ -1,0 +1,86 @@
+"""Reading the table `vectors`: as a stream, or what is newer than a generation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from odqa.protocols import PassageIds
+from odqa.store.codes import Codes, from_blobs
+from odqa.store.metadata_store import SqliteMetadataStore
+from odqa.store.schema import damaged, index_info, sql, vectors
+
+BATCH_ROWS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What happened to the vectors since a generation: new living ones, and ids that died."""
+
+    generation: int
+    ids: PassageIds
+    codes: Codes
+    dead: PassageIds
+
+
+@dataclass(frozen=True, slots=True)
+class VectorStream:
+    """All living vectors of one generation: `count`, in batches of (ids int64 [m], codes float16 [m, width])."""
+
+    generation: int
+    count: int
+    batches: Iterator[tuple[PassageIds, Codes]]
+
+
+def read_changes(
+    store: SqliteMetadataStore, *, after_generation: int, after_id: int, most: int | None = None
+) -> Changes | None:
+    """Read what a holder of an older generation has to do to follow.
+
+    Args:
+        store: the metadata store.
+        after_generation: the generation that the holder has.
+        after_id: the highest passage id that the holder has; ids ascend with generations.
+        most: most new vectors to return; None returns all.
+
+    Returns:
+        The changes, or None when they cannot be told (a compaction dropped tombstones since) or are too many.
+    """
+    with store.reading() as connection:
+        info = connection.execute(index_info.select()).one()
+        if info.compacted_generation > after_generation:
+            return None
+        newer = vectors.select().where(vectors.c.passage_id > after_id).order_by(vectors.c.passage_id)
+        rows = connection.execute(newer if most is None else newer.limit(most + 1)).all()
+        if most is not None and len(rows) > most:
+            return None
+        died = sql("SELECT passage_id FROM tombstones WHERE generation > :generation")
+        dead = np.fromiter(connection.scalars(died, {"generation": after_generation}), dtype=np.int64)
+    ids, codes = _checked(store.path, rows, width=info.width)
+    return Changes(info.generation, ids, codes, dead)
+
+
+@contextmanager
+def vector_stream(store: SqliteMetadataStore) -> Iterator[VectorStream]:
+    """Stream all living vectors in the order of their ids, in bounded memory, from one state of the index."""
+    with store.reading() as connection:
+        info = connection.execute(index_info.select()).one()
+        count = connection.execute(sql("SELECT count(*) FROM vectors")).scalar_one()
+        ordered = vectors.select().order_by(vectors.c.passage_id)
+        result = connection.execute(ordered.execution_options(yield_per=BATCH_ROWS))
+        batches = (_checked(store.path, rows, width=info.width) for rows in result.partitions())
+        yield VectorStream(info.generation, count, batches)
+
+
+def _checked(path: Path, rows: Sequence[Any], *, width: int) -> tuple[PassageIds, Codes]:
+    for row in rows:
+        if not isinstance(row.vector, bytes) or len(row.vector) != width * 2:
+            reason = f"the vector of passage {row.passage_id} is not {width * 2} bytes long; try `odqa check --repair`"
+            raise damaged(path, reason)
+    ids = np.fromiter((row.passage_id for row in rows), dtype=np.int64, count=len(rows))
+    return ids, from_blobs([row.vector for row in rows], width=width)

@@ -1,0 +1,1 @@
+"""Lets tests in every folder import the modules that lie beside this file."""

@@ -1,0 +1,140 @@
+"""PyTorch weights -> int8 OpenVINO IR in src/odqa/models/bundled/, with size and checksum in the registry.
+
+Post-training quantisation by NNCF, calibrated on the real mix: questions and passages for the encoder, question +
+passage windows for the reader. The fp32 IR is kept beside the run, to measure what int8 costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+import shutil
+from pathlib import Path
+
+import nncf
+import numpy as np
+import openvino as ov
+import torch
+
+import data
+import loop
+from network import EncoderNetwork, ReaderNetwork, base_folder
+
+MODELS = Path(__file__).parents[1] / "src" / "odqa" / "models"
+NAMES = {"encoder": "odqa-encoder-small-int8", "reader": "odqa-reader-small-int8"}
+INPUTS = {
+    "encoder": ["input_ids", "attention_mask", "token_type_ids", "position_ids"],
+    "reader": ["input_ids", "attention_mask", "token_type_ids"],
+}
+OUTPUTS = {"encoder": ["embedding"], "reader": ["output_s", "output_e"]}
+
+
+def to_openvino(network: torch.nn.Module, kind: str) -> ov.Model:
+    """Convert with dynamic batch and length, int32 inputs, and the zoo's names."""
+    network.eval()
+    network.bert.set_attn_implementation("eager")
+    ids = torch.ones((2, 16), dtype=torch.int32)
+    mask = torch.ones_like(ids)
+    mask[1, 9:] = 0
+    example = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
+    if kind == "encoder":
+        example["position_ids"] = torch.arange(16, dtype=torch.int32).expand(2, 16).contiguous()
+    model = ov.convert_model(
+        network, example_input=example, input=[(name, [-1, -1], ov.Type.i32) for name in INPUTS[kind]]
+    )
+    for port, name in zip(model.inputs, INPUTS[kind], strict=True):
+        port.get_tensor().set_names({name})
+        port.get_node().set_friendly_name(name)
+    for port, name in zip(model.outputs, OUTPUTS[kind], strict=True):
+        port.get_tensor().set_names({name})
+        port.get_node().set_friendly_name(name)
+    model.validate_nodes_and_infer_types()
+    return model
+
+
+def calibration_rows(corpus: data.Corpus, kind: str, *, count: int, seed: int) -> list[dict[str, np.ndarray]]:
+    """Make `count` unpadded batches of one from training text."""
+    tokenizer = loop.plain_tokenizer()
+    rng = random.Random(seed)
+    rows = []
+    for number, question in enumerate(rng.sample(corpus.questions, count)):
+        asked = tokenizer.encode(question.text).ids
+        text = tokenizer.encode(corpus.paragraphs[question.paragraph]).ids
+        if kind == "reader":
+            row = [loop.CLS, *asked[:64], loop.SEP]
+            kinds = [0] * len(row)
+            text = text[: 383 - len(row)]
+            row, kinds = [*row, *text, loop.SEP], kinds + [1] * (len(text) + 1)
+        else:
+            body = asked[:30] if number % 3 == 0 else text[:382]
+            row = [loop.CLS, *body, loop.SEP]
+            kinds = [0] * len(row)
+        example = {
+            "input_ids": np.array([row], dtype=np.int32),
+            "attention_mask": np.ones((1, len(row)), dtype=np.int32),
+            "token_type_ids": np.array([kinds], dtype=np.int32),
+        }
+        if kind == "encoder":
+            example["position_ids"] = np.arange(len(row), dtype=np.int32)[None]
+        rows.append(example)
+    return rows
+
+
+def write_registry(kind: str, *, revision: str | None) -> None:
+    """Put the sizes and checksums of the files into registry.json."""
+    path = MODELS / "registry.json"
+    entries = json.loads(path.read_text(encoding="utf-8"))
+    entry = next(e for e in entries if e["name"] == NAMES[kind])
+    for file in entry["files"]:
+        content = (MODELS / "bundled" / file["name"]).read_bytes()
+        file["size"], file["checksum"] = len(content), "sha256:" + hashlib.sha256(content).hexdigest()
+    if revision is not None:
+        entry["revision"] = revision
+    path.write_text(json.dumps(entries, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Run the export from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kind", choices=sorted(NAMES))
+    parser.add_argument("--run", type=Path, required=True, help="folder of the training run")
+    parser.add_argument("--squad", type=Path, required=True, help="SQuAD v1.1 train file, for calibration text")
+    parser.add_argument("--checkpoint", action="store_true", help="take the newest checkpoint of an unfinished run")
+    parser.add_argument("--samples", type=int, default=300)
+    parser.add_argument("--limit-articles", type=int, help="take calibration text from the first articles only")
+    parser.add_argument("--revision", help="revision to write into the registry")
+    parser.add_argument("--seed", type=int, default=17)
+    options = parser.parse_args()
+
+    network = EncoderNetwork() if options.kind == "encoder" else ReaderNetwork()
+    if options.checkpoint:
+        weights = torch.load(options.run / "checkpoint.pt", weights_only=True)["model"]
+    else:
+        weights = torch.load(options.run / f"{options.kind}.pt", weights_only=True)
+    network.load_state_dict(weights)
+    model = to_openvino(network, options.kind)
+    ov.save_model(model, options.run / f"{options.kind}-fp32.xml", compress_to_fp16=False)
+
+    corpus = data.load_squad(options.squad, held_out=False, limit_articles=options.limit_articles)
+    rows = calibration_rows(corpus, options.kind, count=options.samples, seed=options.seed)
+    quantized = nncf.quantize(
+        model,
+        nncf.Dataset(rows),
+        model_type=nncf.ModelType.TRANSFORMER,
+        preset=nncf.QuantizationPreset.MIXED,
+        subset_size=options.samples,
+        fast_bias_correction=True,
+    )
+    bundled = MODELS / "bundled"
+    bundled.mkdir(exist_ok=True)
+    ov.save_model(quantized, bundled / f"{options.kind}.xml", compress_to_fp16=False)
+    shutil.copyfile(base_folder() / "vocab.txt", bundled / "vocab.txt")
+    write_registry(options.kind, revision=options.revision)
+    for file in sorted(bundled.glob(f"{options.kind}.*")):
+        print(file.name, file.stat().st_size)
+
+
+if __name__ == "__main__":
+    main()
