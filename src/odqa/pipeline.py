@@ -221,7 +221,7 @@ class QuestionAnswering:
             began = time.perf_counter()
             retrieved = self._retrieve(group, top_k=top_k, mode=mode, where=where)
             texts = [[found.passage.text for found in passages] for passages in retrieved]
-            candidates = self.reader.read_many(group, texts, n_best=max(n_best, settings.N_BEST))
+            candidates = self.reader.read_many(group, texts, n_best=max(n_best, settings.SPAN_CANDIDATES))
             results = []
             for question, passages, spans in zip(group, retrieved, candidates, strict=True):
                 best = answers(spans, passages, calibration=self.calibration, n_best=n_best)

@@ -22,6 +22,7 @@ ANSWER_TOKENS = 30  # longest answer
 # Counts.
 TOP_K = 5  # passages retrieved and read
 N_BEST = 5  # answers returned
+SPAN_CANDIDATES = 20  # spans taken from each passage; many are variants of one answer and are merged
 CANDIDATES = 100  # passages taken from each ranked list before fusion
 FUSION_CONSTANT = 60.0  # rank constant of reciprocal rank fusion
 FUSION_DENSE_WEIGHT = 1.0
