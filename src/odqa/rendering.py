@@ -1,18 +1,17 @@
-"""What the command line shows: results as text or JSON, and progress. Nothing reaches a terminal but through `visible`."""
+"""What the command line shows to people: results and progress. All that reaches a terminal passes `visible`."""
 
 from __future__ import annotations
 
-import json
-import math
 import os
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
+from odqa import settings
+from odqa.models import registry
+from odqa.printable import flat, visible
 from odqa.types import (
     Answer,
     CheckReport,
@@ -20,7 +19,6 @@ from odqa.types import (
     IndexReport,
     IndexStatus,
     Passage,
-    Place,
     QueryResult,
     RetrievedPassage,
 )
@@ -35,79 +33,10 @@ LISTED = 10  # items of a list shown on a terminal
 PLACES = 3  # further places of an answer shown
 PLAIN_SECONDS = 10.0  # least time between two lines of progress where there is no terminal
 
-# C0, DEL, C1 (U+009B begins an escape sequence, as ESC [ does), line and paragraph separators, the overrides of the
-# writing direction, with which a text can be made to look like another, and halves of surrogate pairs.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_BLANKS = re.compile(r"[ \t\r\n\f\v]+")
 _ANSWER = "bold green"
 _DIM = "dim"
 
 Part = str | tuple[str, str]  # a text, or a text and its style
-
-
-def visible(text: str) -> str:
-    r"""Return `text` on one line, with every character that could steer a terminal written as an escape.
-
-    Control characters, separators of lines and overrides of direction become `\x1b`, `\n`, `\u202e`; bytes of a file
-    name that are not UTF-8 (lone surrogates, PEP 383) become `\xff`.
-    """
-    return _UNSAFE.sub(_escape, text)
-
-
-def _escape(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    if 0xDC80 <= code <= 0xDCFF:
-        return f"\\x{code - 0xDC00:02x}"
-    if code > 0xFF:
-        return f"\\u{code:04x}"
-    return {9: "\\t", 10: "\\n", 13: "\\r"}.get(code, f"\\x{code:02x}")
-
-
-def flat(text: str) -> str:
-    """Return `text` with every run of blanks and line ends as one blank."""
-    return _BLANKS.sub(" ", text)
-
-
-# ---- JSON ----------------------------------------------------------------------------------------------------------
-
-
-def to_json(value: object) -> str:
-    r"""Return a result as one line of JSON: keys are the names of the fields, null stands for None.
-
-    What `visible` would escape is written as `\uXXXX`, so that the line can be shown on a terminal and read back whole.
-    """
-    text = json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
-    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-
-
-def _plain(value: object) -> object:
-    """Turn a result into dicts, lists and scalars. Passages inside answers stand without their text: see `passages`."""
-    if isinstance(value, Answer):
-        place = value.places[0]
-        return _fields(value) | {"page": place.page, "heading": place.heading, "passage": _reference(value.passage)}
-    if isinstance(value, Place):
-        return _fields(value) | {"page": value.page, "heading": value.heading, "passage": _reference(value.passage)}
-    if isinstance(value, CheckReport):
-        return {"clean": value.clean} | _fields(value)
-    if is_dataclass(value) and not isinstance(value, type):
-        return _fields(value)
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None  # JSON has no such number
-    return str(value) if isinstance(value, Path) else value
-
-
-def _fields(value: Any) -> dict[str, object]:  # noqa: ANN401 - any dataclass
-    return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
-
-
-def _reference(passage: Passage) -> dict[str, object]:
-    names = ("passage_id", "doc_id", "title", "span", "source")
-    return {name: _plain(getattr(passage, name)) for name in names}
-
 
 # ---- text ----------------------------------------------------------------------------------------------------------
 
@@ -191,27 +120,28 @@ def _passage_parts(answer: Answer, *, marks: bool) -> list[Part]:
 
 
 def show_query(result: QueryResult, screen: Screen) -> None:
-    """Show the answer in its passage, or that there is none, and the other candidates in short."""
-    rest = result.answers
-    if result.answer is not None:
-        rest = tuple(other for other in result.answers if other is not result.answer)
-        screen.line((flat(result.answer.text), _ANSWER))
-        _show_answer(result.answer, screen)
-    else:
-        screen.line((NO_ANSWER, "bold"))
-        if not result.passages:
-            screen.line("No passage was found to read; less strict conditions or another mode may find some.")
-        elif rest:
-            nearest, rest = rest[0], rest[1:]
-            screen.line()
-            screen.line("Nearest candidate, not probable enough: ", (flat(nearest.text), "bold"))
-            _show_answer(nearest, screen)
-    if rest:
+    """Show the answer in its passage and the others in short, or that there is none and the nearest candidate."""
+    if result.answer is None:
+        _show_no_answer(result, screen)
+        return
+    screen.line((flat(result.answer.text), _ANSWER))
+    _show_answer(result.answer, screen)
+    others = [other for other in result.answers if other is not result.answer]
+    if others:
         screen.line()
-        screen.line("Other candidates" if result.answer is None else "Other answers")
-        for other in rest:
-            screen.line(f"{flat(other.text)}  ", (f"probability {other.probability:.2f}", _DIM), indent=2)
-            screen.line((place_text(other.passage, other.span.start, other.span.end), _DIM), indent=4)
+        screen.line("Other answers")
+    for other in others:
+        screen.line(f"{flat(other.text)}  ", (f"probability {other.probability:.2f}", _DIM), indent=2)
+        screen.line((place_text(other.passage, other.span.start, other.span.end), _DIM), indent=4)
+
+
+def _show_no_answer(result: QueryResult, screen: Screen) -> None:
+    screen.line((NO_ANSWER, "bold"))
+    if not result.passages:
+        screen.line("No passage was found to read; less strict conditions or another mode may find some.")
+    elif result.answers:
+        screen.line("Nearest candidate, not probable enough: ", (flat(result.answers[0].text), "bold"))
+        _show_answer(result.answers[0], screen)
 
 
 def _show_answer(answer: Answer, screen: Screen) -> None:
@@ -293,6 +223,37 @@ def show_check(report: CheckReport, screen: Screen) -> None:
         screen.line((f"{problem.kind} ({state}): ", "bold"), flat(problem.detail))
     verdict = "clean" if report.clean else "damaged"
     screen.line(f"{verdict}: {report.documents} documents, {report.passages} passages, {len(report.problems)} problems")
+
+
+def show_models(specs: Sequence[registry.ModelSpec], screen: Screen) -> None:
+    """Show the models of the registry."""
+    for spec in specs:
+        notes = ["encoder" if spec.task == registry.ENCODE else "reader"]
+        notes += ["default"] if spec.name in (settings.DEFAULT_ENCODER, settings.DEFAULT_READER) else []
+        notes.append(size_text(sum(file.size for file in spec.files)))
+        notes.append("here" if is_here(spec) else "not here")
+        screen.line((spec.name, "bold"), f"  ({', '.join(notes)})")
+        screen.line(spec.description, indent=2)
+        screen.line((f"{spec.architecture}; {spec.licence}; {registry.folder(spec)}", _DIM), indent=2)
+
+
+def model_fields(spec: registry.ModelSpec) -> dict[str, object]:
+    """Return what `odqa models list --json` says of a model."""
+    names = ("name", "task", "source", "revision", "description", "architecture", "licence", "published", "measured")
+    lengths = ("passage_tokens", "window_tokens", "question_tokens", "width")
+    return {name: getattr(spec, name) for name in names + lengths} | {
+        "default": spec.name in (settings.DEFAULT_ENCODER, settings.DEFAULT_READER),
+        "here": is_here(spec),
+        "folder": str(registry.folder(spec)),
+        "size_bytes": sum(file.size for file in spec.files),
+        "files": [file.name for file in spec.files],
+    }
+
+
+def is_here(spec: registry.ModelSpec) -> bool:
+    """Tell whether all files of a model are there with their right sizes (checksums are verified when it is loaded)."""
+    paths = [(registry.folder(spec) / file.name, file.size) for file in spec.files]
+    return all(path.is_file() and path.stat().st_size == size for path, size in paths)
 
 
 def size_text(size: int) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from crash_child import IDENTITY, WIDTH, contents, prepared, run, states
+from crash_child import WIDTH, contents, prepared, run, states
 
 import odqa.store.faults
 from odqa.store.index import Index
@@ -82,7 +81,7 @@ def test_killed_writer(
     name: str, count: int, tmp_path: Path, undisturbed: tuple[dict[str, str], list[tuple[str, str]]]
 ) -> None:
     folder = tmp_path / "index"
-    assert _child(folder, f"{name}:{count}") == -signal.SIGKILL
+    assert _child(folder, f"{name}:{count}") in (-9, 15)  # SIGKILL; TerminateProcess on Windows
     if name == "create.before-rename":
         assert not (folder / "odqa.sqlite").exists()
     else:

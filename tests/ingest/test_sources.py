@@ -152,11 +152,8 @@ def test_a_given_path_may_be_a_link(tmp_path: Path) -> None:
 
 
 def test_names_that_are_not_utf8_are_escaped(tmp_path: Path) -> None:
-    folder = os.fsencode(tmp_path) + b"/caf\xe9"
-    os.mkdir(folder)
     for name in (b"na\xefve.txt", b"x.\xff"):
-        with open(folder + b"/" + name, "wb") as stream:
-            stream.write(b"text")
+        write(tmp_path / os.fsdecode(b"caf\xe9") / os.fsdecode(name))
     items = list(discover([tmp_path]))
     assert [item.relative for item in items if isinstance(item, SourceFile)] == [r"caf\xe9/na\xefve.txt"]
     assert all(item.source.encode() and item.reason.encode() for item in items if isinstance(item, SkippedFile))

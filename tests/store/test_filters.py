@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 import pytest
 from store_cases import IDENTITY, prepared
@@ -22,18 +25,18 @@ from odqa.store.index import Index
         ("a.b-c_d<=x", ("a.b-c_d", "<=", "x")),
     ],
 )
-def test_conditions_are_parsed(text, expected):
+def test_conditions_are_parsed(text: str, expected: tuple[str, str, str]) -> None:
     condition = parse_condition(text)
     assert (condition.key, condition.operator, condition.value) == expected
 
 
 @pytest.mark.parametrize("text", ["", "year", "=x", "1a=x", "a b=c", 'a"=1', "modified>yesterday", "modified^=1"])
-def test_nonsense_is_refused(text):
+def test_nonsense_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         parse_condition(text)
 
 
-def test_operator_is_checked_when_built_by_hand():
+def test_operator_is_checked_when_built_by_hand() -> None:
     with pytest.raises(ValueError, match="not an operator"):
         Condition("a", "LIKE", "b")
 
@@ -47,7 +50,7 @@ FIELDS = {
 
 
 @pytest.fixture
-def index(tmp_path):
+def index(tmp_path: Path) -> Iterator[Index]:
     with Index.create(tmp_path / "i", IDENTITY) as index:
         index.write(
             [
@@ -90,7 +93,7 @@ def index(tmp_path):
         (["unknown!=1"], ""),
     ],
 )
-def test_conditions_choose_passages(index, texts, expected):
+def test_conditions_choose_passages(index: Index, texts: list[str], expected: str) -> None:
     allowed = index.allowed([parse_condition(text) for text in texts])
     chosen = {passage.doc_id for passage in index.passages(allowed.tolist()).values()}
     assert chosen == set(expected)
@@ -101,11 +104,11 @@ def test_conditions_choose_passages(index, texts, expected):
     assert {i for i, _ in index.search_text("text", top_k=9, allowed=allowed)} == set(allowed.tolist())
 
 
-def test_numbers_given_as_numbers(index):
+def test_numbers_given_as_numbers(index: Index) -> None:
     assert len(index.allowed([Condition("year", "=", 2019)])) == 1
     assert len(index.allowed([Condition("draft", "=", True)])) == 1
     assert len(index.allowed([Condition("modified", "=", 1000)])) == 1
 
 
-def test_no_condition_is_no_filter(index):
+def test_no_condition_is_no_filter(index: Index) -> None:
     assert index.allowed([]) is None

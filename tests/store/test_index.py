@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import random
 import re
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,21 +15,22 @@ from store_cases import IDENTITY, WIDTH, brute_force, prepared, vectors_of
 from odqa.errors import IndexMismatchError, NoIndexError
 from odqa.protocols import PreparedDocument
 from odqa.store.index import Index
+from odqa.store.metadata_writer import _existing
 from odqa.types import Document, Section, Span
 
 QUERY = np.zeros((1, WIDTH), dtype=np.float32)
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Path:
     return tmp_path / "index"
 
 
-def _found(index, word):
+def _found(index: Index, word: str) -> set[str]:
     return {p.doc_id for p in index.passages([i for i, _ in index.search_text(word, top_k=1000)]).values()}
 
 
-def test_documents_and_passages_come_back_as_they_were(folder):
+def test_documents_and_passages_come_back_as_they_were(folder: Path) -> None:
     sections = (Section(Span(0, 10), page=1), Section(Span(10, 30), heading="Zwei\u2028"), Section(Span(30, 41)))
     text = "Über \0 null, \U0001f40b whale \ud800 lone; " + "x" * 12
     one = prepared(
@@ -48,7 +51,7 @@ def test_documents_and_passages_come_back_as_they_were(folder):
     assert Index.check(folder).clean
 
 
-def test_passages_across_blocks_of_a_huge_document(folder):
+def test_passages_across_blocks_of_a_huge_document(folder: Path) -> None:
     text = "".join(chr(0x1F600 + n % 50) if n % 3 else "a" for n in range(100_000))
     spans = tuple(
         Span(s, e) for s, e in ((0, 5), (32_760, 32_768), (32_767, 32_769), (32_768, 98_305), (99_999, 100_000))
@@ -60,7 +63,7 @@ def test_passages_across_blocks_of_a_huge_document(folder):
         assert index.document("big") == document
 
 
-def test_replacing_keeps_the_id_and_forgets_the_old_text(folder):
+def test_replacing_keeps_the_id_and_forgets_the_old_text(folder: Path) -> None:
     with Index.create(folder, IDENTITY) as index:
         index.write([prepared("a", "ancient walrus"), prepared("b", "other")])
         index.search_dense(QUERY, top_k=3)
@@ -72,7 +75,7 @@ def test_replacing_keeps_the_id_and_forgets_the_old_text(folder):
         assert index.passages([1]) == {}
 
 
-def test_doc_ids_of_other_sources_get_numbers(folder):
+def test_doc_ids_of_other_sources_get_numbers(folder: Path) -> None:
     with Index.create(folder, IDENTITY) as index:
         assert index.write([prepared("a", "1", source="/1"), prepared("a", "2", source="/2")]) == ["a", "a~2"]
         assert index.write([prepared("a", "3", source="/3"), prepared("a~2", "4", source="/4")]) == ["a~3", "a~2~2"]
@@ -82,7 +85,7 @@ def test_doc_ids_of_other_sources_get_numbers(folder):
         assert index.known()[("/6", "1")][0] == "r~2"
 
 
-def test_documents_without_passages_and_without_text(folder):
+def test_documents_without_passages_and_without_text(folder: Path) -> None:
     empty = PreparedDocument(Document("e", "", "", "/e"), (), np.zeros((0, WIDTH), dtype=np.float32))
     with Index.create(folder, IDENTITY) as index:
         assert index.write([]) == []
@@ -111,7 +114,7 @@ def test_documents_without_passages_and_without_text(folder):
         ({"document": Document("a", "", "text", "/a", metadata={"x": [1]})}, "neither text"),
     ],
 )
-def test_unfit_documents_are_refused_whole(folder, change, message):
+def test_unfit_documents_are_refused_whole(folder: Path, change: dict[str, Any], message: str) -> None:
     with Index.create(folder, IDENTITY) as index:
         good = prepared("good", "text")
         with pytest.raises(ValueError, match=message):
@@ -121,7 +124,7 @@ def test_unfit_documents_are_refused_whole(folder, change, message):
         assert index.doc_ids() == [] and index.status().generation == 0
 
 
-def test_documents_under_a_location(folder):
+def test_documents_under_a_location(folder: Path) -> None:
     sources = ["/d", "/d/a", "/d/b/c", "/d0", "/d!", "/e"]
     with Index.create(folder, IDENTITY) as index:
         index.write([prepared(source, "x", source=source) for source in sources])
@@ -131,12 +134,17 @@ def test_documents_under_a_location(folder):
         assert [r for _, _, r in under if r] == [f"{n:04}" for n in range(1203)]
         assert [s for _, s, _ in index.documents_under("/d/a")] == ["/d/a"]
         assert len(list(index.documents_under("/"))) == len(index.doc_ids()) == len(index.known())
+        pending: list[str] = []
         for doc_id, _, _ in index.documents_under("/d"):  # deleting while reading
-            index.delete([doc_id])
+            pending.append(doc_id)
+            if len(pending) == 300:
+                index.delete(pending)
+                pending = []
+        index.delete(pending)
         assert sorted(s for _, s, _ in index.documents_under("/")) == ["/d!", "/d0", "/e"]
 
 
-def test_text_search_ranks_and_weighs(folder):
+def test_text_search_ranks_and_weighs(folder: Path) -> None:
     with Index.create(folder, IDENTITY) as index:
         index.write([prepared("t", "nothing here", title="Whales"), prepared("x", "whale song", title="Music")])
         index.write([prepared("same1", "plain reef", title="R"), prepared("same2", "plain reef", title="R")])
@@ -157,13 +165,13 @@ def test_text_search_ranks_and_weighs(folder):
             index.search_text("reef", top_k=0)
 
 
-def test_missing_index_says_how_to_make_one(folder):
+def test_missing_index_says_how_to_make_one(folder: Path) -> None:
     with pytest.raises(NoIndexError, match=re.escape(f"no index in {folder}: make one with `odqa index FOLDER")):
         Index.open(folder)
     assert not folder.exists()
 
 
-def test_mismatches_say_what_made_the_index_and_touch_nothing(folder):
+def test_mismatches_say_what_made_the_index_and_touch_nothing(folder: Path) -> None:
     Index.create(folder, IDENTITY).close()
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     for change in ({"name": "other"}, {"revision": "r2"}, {"checksum": "d" * 64}, {"width": 9}):
@@ -181,7 +189,7 @@ def test_mismatches_say_what_made_the_index_and_touch_nothing(folder):
     Index.open(folder, expected=IDENTITY).close()
 
 
-def test_closed_and_read_only_indexes_say_so(folder):
+def test_closed_and_read_only_indexes_say_so(folder: Path) -> None:
     index = Index.create(folder, IDENTITY)
     index.close()
     index.close()
@@ -191,7 +199,7 @@ def test_closed_and_read_only_indexes_say_so(folder):
         reader.write([prepared("a", "x")])
 
 
-def test_status_counts(folder):
+def test_status_counts(folder: Path) -> None:
     with Index.create(folder, IDENTITY) as index:
         index.write([prepared("a", "x" * 50), prepared("b", "y")])
         assert index.status().snapshot_generation is None
@@ -208,7 +216,7 @@ WORDS = [f"word{n}" for n in range(40)]
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_random_walk_against_a_dictionary(folder, seed):
+def test_random_walk_against_a_dictionary(folder: Path, seed: int) -> None:
     """Add, update, delete, compact, snapshot, reopen: always equal to a dict; ids never return, nor deleted text."""
     rng = random.Random(seed)
     model: dict[str, str] = {}
@@ -247,7 +255,7 @@ def test_random_walk_against_a_dictionary(folder, seed):
     assert Index.check(folder).problems == ()
 
 
-def _assert_equals_model(index, model, rng):
+def _assert_equals_model(index: Index, model: dict[str, str], rng: random.Random) -> None:
     assert index.doc_ids() == sorted(model)
     living = index.passages(range(1, 3000))
     assert len(index) == len(living)
@@ -265,3 +273,16 @@ def _assert_equals_model(index, model, rng):
     word = rng.choice(WORDS)
     with_word = {i for i, p in living.items() if word in p.text.split()}
     assert {i for i, _ in index.search_text(word, top_k=1000)} == with_word
+
+
+def test_writing_looks_documents_up_by_index(folder: Path) -> None:
+    """A batch must not scan all documents: the plan of every statement of a replacement uses an index."""
+    with Index.create(folder, IDENTITY) as index:
+        index.write([prepared("a", "x"), prepared("b", "y")])
+        with index._store.reading() as connection:
+            statements: list[str] = []
+            connection.connection.driver_connection.set_trace_callback(statements.append)
+            _existing(connection, [("/docs/a", ""), ("/docs/b", "")])
+            connection.connection.driver_connection.set_trace_callback(None)
+            plan = [row[3] for s in statements for row in connection.exec_driver_sql("EXPLAIN QUERY PLAN " + s)]
+    assert any("SEARCH d USING" in step for step in plan) and not any("SCAN d" in step for step in plan)

@@ -12,7 +12,14 @@ from store_cases import brute_force
 from odqa.store.vector_index import GATHERED_ROWS, FlatVectorIndex
 
 
-def _assert_equal_to_oracle(index, vectors, queries, *, top_k, allowed=None):
+def _assert_equal_to_oracle(
+    index: FlatVectorIndex,
+    vectors: dict[int, np.ndarray],
+    queries: np.ndarray,
+    *,
+    top_k: int,
+    allowed: set[int] | None = None,
+) -> None:
     given = None if allowed is None else np.array(list(allowed), dtype=np.int64)
     distances, ids = index.search(queries, top_k=top_k, allowed=given)
     assert distances.dtype == np.float32 and ids.dtype == np.int64
@@ -24,7 +31,7 @@ def _assert_equal_to_oracle(index, vectors, queries, *, top_k, allowed=None):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_random_walk_equals_brute_force_with_ties(seed):
+def test_random_walk_equals_brute_force_with_ties(seed: int) -> None:
     """Small whole numbers make many equal distances; the order among them has to be that of the ids."""
     rng = np.random.default_rng(seed)
     index, vectors, next_id = FlatVectorIndex(4), {}, 1
@@ -50,7 +57,7 @@ def test_random_walk_equals_brute_force_with_ties(seed):
 
 @pytest.mark.parametrize("allowed_rows", [1, GATHERED_ROWS, GATHERED_ROWS + 1, 4000])
 @pytest.mark.parametrize("mapped", [False, True])
-def test_gathered_scan_and_bitmap_agree_with_brute_force(allowed_rows, mapped):
+def test_gathered_scan_and_bitmap_agree_with_brute_force(allowed_rows: int, mapped: bool) -> None:
     rng = np.random.default_rng(7)
     rows = rng.standard_normal((4000, 16)).astype(np.float16)
     ids = np.arange(10, 4010, dtype=np.int64)
@@ -62,14 +69,14 @@ def test_gathered_scan_and_bitmap_agree_with_brute_force(allowed_rows, mapped):
     _assert_equal_to_oracle(index, vectors, rng.standard_normal((1, 16)).astype(np.float32), top_k=9, allowed=allowed)
 
 
-def test_all_vectors_equal_come_in_the_order_of_their_ids():
+def test_all_vectors_equal_come_in_the_order_of_their_ids() -> None:
     index = FlatVectorIndex(3)
     index.add(np.arange(1, 3001), np.ones((3000, 3), dtype=np.float32))
     _, ids = index.search(np.zeros((1, 3), dtype=np.float32), top_k=50)
     assert ids[0].tolist() == list(range(1, 51))
 
 
-def test_allowed_none_is_all_and_empty_is_none():
+def test_allowed_none_is_all_and_empty_is_none() -> None:
     index = FlatVectorIndex(2)
     index.add(np.array([3, 5]), np.array([[0, 0], [1, 1]], dtype=np.float32))
     query = np.zeros((1, 2), dtype=np.float32)
@@ -79,7 +86,7 @@ def test_allowed_none_is_all_and_empty_is_none():
     assert index.search(query, top_k=1, allowed=np.array([5, 99, 5]))[1].tolist() == [[5]]
 
 
-def test_empty_index_and_no_queries():
+def test_empty_index_and_no_queries() -> None:
     index = FlatVectorIndex(2)
     assert index.search(np.zeros((1, 2), dtype=np.float32), top_k=2)[1].tolist() == [[-1, -1]]
     assert index.search(np.zeros((0, 2), dtype=np.float32), top_k=2)[1].shape == (0, 2)
@@ -87,7 +94,7 @@ def test_empty_index_and_no_queries():
     assert len(index) == 0
 
 
-def test_rounding_is_that_of_half_precision_and_memory_is_not_copied():
+def test_rounding_is_that_of_half_precision_and_memory_is_not_copied() -> None:
     codes = np.array([[0.1, 1000.03]], dtype=np.float16)
     index = FlatVectorIndex(2)
     index.add_codes(np.array([1], dtype=np.int64), codes, mapped=True)
@@ -97,7 +104,7 @@ def test_rounding_is_that_of_half_precision_and_memory_is_not_copied():
     np.testing.assert_allclose(index.search(query, top_k=1)[0], [[(query**2).sum()]], rtol=1e-6)
 
 
-def test_overflowing_distance_is_a_missing_neighbour():
+def test_overflowing_distance_is_a_missing_neighbour() -> None:
     index = FlatVectorIndex(2)
     index.add(np.array([1]), np.ones((1, 2), dtype=np.float32))
     distances, ids = index.search(np.full((1, 2), 3e38, dtype=np.float32), top_k=1)
@@ -115,21 +122,21 @@ def test_overflowing_distance_is_a_missing_neighbour():
         ([0], np.ones((1, 2))),
     ],
 )
-def test_unfit_vectors_are_refused(ids, rows):
+def test_unfit_vectors_are_refused(ids: list[int], rows: np.ndarray) -> None:
     index = FlatVectorIndex(2)
     with pytest.raises(ValueError):
         index.add(np.array(ids), rows.astype(np.float32))
     assert len(index) == 0
 
 
-def test_unfit_queries_are_refused():
+def test_unfit_queries_are_refused() -> None:
     index = FlatVectorIndex(2)
     for query, top_k in ((np.zeros((1, 3)), 1), (np.zeros(2), 1), (np.array([[np.nan, 0]]), 1), (np.zeros((1, 2)), 0)):
         with pytest.raises(ValueError):
             index.search(query.astype(np.float32), top_k=top_k)
 
 
-def test_ids_must_lie_above_those_before():
+def test_ids_must_lie_above_those_before() -> None:
     index = FlatVectorIndex(1)
     index.add(np.array([5]), np.ones((1, 1), dtype=np.float32))
     index.remove(np.array([5]))
@@ -137,7 +144,7 @@ def test_ids_must_lie_above_those_before():
         index.add(np.array([5]), np.ones((1, 1), dtype=np.float32))
 
 
-def test_thread_count_of_the_process_is_left_alone():
+def test_thread_count_of_the_process_is_left_alone() -> None:
     before = faiss.omp_get_max_threads()
     index = FlatVectorIndex(2)
     index.add(np.array([1]), np.ones((1, 2), dtype=np.float32))
@@ -145,7 +152,7 @@ def test_thread_count_of_the_process_is_left_alone():
     assert faiss.omp_get_max_threads() == before
 
 
-def test_searches_run_while_others_add_and_remove():
+def test_searches_run_while_others_add_and_remove() -> None:
     """Vector i lies at i on a line: whatever is living, neighbours come in order and are never removed ones."""
     index = FlatVectorIndex(1)
     failures: list[str] = []

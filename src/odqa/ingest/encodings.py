@@ -43,11 +43,21 @@ _COMMON = (
     *("cp1252", "cp1251", "cp932", "euc_jp", "cp949", "gb18030", "big5hkscs", "cp1250", "koi8_r", "cp1256", "cp1253"),
     *("cp1254", "cp1255", "cp1257", "cp874", "cp866"),
 )
-_RARE = ("koi8_u", "iso8859_2", "iso8859_5", "iso8859_6", "iso8859_7", "iso8859_15", "cp850", "mac_roman", "mac_cyrillic")
+_RARE = (
+    "koi8_u",
+    "iso8859_2",
+    "iso8859_5",
+    "iso8859_6",
+    "iso8859_7",
+    "iso8859_15",
+    "cp850",
+    "mac_roman",
+    "mac_cyrillic",
+)
 _RARE_ODDNESS = 0.15  # how much better a rare encoding must look than a common one
 _SAMPLE_BYTES = 64 * 1024
 _SAMPLE_CHARACTERS = 8 * 1024
-_QUOTES = frozenset("“”‘’„‚«»‹›–—…·•°§©®™€£\u00a0¿¡№、。，！？：；（）「」『』《》・ー،؛؟")
+_QUOTES = frozenset("“”‘’„‚«»‹›–—…·•°§©®™€£²³µ\u00a0¿¡№、。，！？：；（）「」『』《》・ー،؛؟")
 # The letters outside ASCII of languages in Latin script: a text keeps to those of one.
 _ALPHABETS = (
     "àâæçéèêëîïôœùûüÿ",  # French
@@ -230,7 +240,7 @@ def _odd_signs(text: str) -> Iterator[float]:
         elif "\uff61" <= character <= "\uff9f":
             yield 1.0  # half-width katakana
         elif category[0] in "PSNZ" and character not in _QUOTES:
-            yield 0.1 if "\u00a1" <= character <= "\u00f7" else 1.0
+            yield 0.1 if "\u00a1" <= character <= "\u00f7" and not before.isalpha() else 1.0
 
 
 def _odd_words(text: str) -> Iterator[float]:

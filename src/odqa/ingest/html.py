@@ -186,7 +186,7 @@ class _Writer:
     heading: tuple[int, int] | None = None  # position and part where the open heading begins
 
     def text(self) -> str:
-        return "".join(self.parts)
+        return "".join(self.parts).rstrip()
 
     def enter(self, tag: str, *, rows: bool) -> None:
         in_rows = bool(self.tables and self.tables[-1])
@@ -213,6 +213,8 @@ class _Writer:
             if position >= 0:
                 self.headings.append((position, tag, one_line("".join(self.parts[part:]))))
             self.heading = None
+        if tag in {"table", "tr"}:
+            self.cells = 0
         if tag == "table":
             self.tables.pop()
         if tag in _PARAGRAPHS or tag in _HEADINGS:

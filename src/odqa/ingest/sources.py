@@ -115,7 +115,7 @@ class _Walk:
 
     def run(self, paths: Sequence[Path]) -> Iterator[SourceFile | SkippedFile]:
         for path in paths:
-            if path.is_dir():
+            if _is_folder(path):
                 yield from self.folder(path)
             else:
                 yield from self.file(path, root=path.parent, target=path)
@@ -134,7 +134,7 @@ class _Walk:
                     yield found
                     continue
                 target = found
-            if not target.is_dir():
+            if not _is_folder(target):
                 yield from self.file(path, root=root, target=target)
                 continue
             if str(target) in self.folders:
@@ -146,8 +146,8 @@ class _Walk:
                 yield SkippedFile(source=path_text(target), reason=f"folder cannot be listed: {os_reason(error)}")
                 continue
             children = [(path / name, target / name) for name in reversed(names) if not name.startswith(".")]
-            stack += [child for child in children if not child[1].is_symlink()]
-            links = [child[0] for child in children if child[1].is_symlink()] + links
+            stack += [child for child in children if not _is_link(child[1])]
+            links = [child[0] for child in children if _is_link(child[1])] + links
 
     def file(self, path: Path, *, root: Path, target: Path) -> Iterator[SourceFile | SkippedFile]:
         """Judge one file by its name and its inode, without opening it."""
@@ -187,6 +187,16 @@ class _Walk:
         if suffix not in STREAMED_SUFFIXES and status.st_size > self.max_file_bytes:
             return f"too large: {status.st_size} bytes, the limit is {self.max_file_bytes}; split the file"
         return ""
+
+
+# These two, unlike the methods of Path, answer False where the folder may be listed but not entered; the file is then
+# reported with the reason that `os.stat` gives.
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def _is_link(path: Path) -> bool:
+    return os.path.islink(path)  # noqa: PTH114
 
 
 def _printable(text: str) -> str:

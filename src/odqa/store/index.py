@@ -146,7 +146,7 @@ class Index:
 
     def prepare(self) -> None:
         """Load the vectors now; else the first dense search does. A whole snapshot is read to verify its checksum."""
-        self._readable().generation()
+        self._readable()
         self._follower.current()
 
     def status(self) -> IndexStatus:

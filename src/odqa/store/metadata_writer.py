@@ -14,7 +14,7 @@ from odqa.store.schema import (
     BLOCK_CODE_POINTS,
     DELETE_FTS,
     INSERT_FTS,
-    ORIGIN,
+    SLICE,
     Transaction,
     document_blocks,
     documents,
@@ -196,11 +196,17 @@ def _insert(connection: Transaction, new: dict[str, Rows]) -> None:
 
 def _existing(connection: Transaction, origins: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[int, str]]:
     """Return (source, record) -> (document_pk, doc_id) of the documents that are there already."""
-    columns = (documents.c.source, documents.c.record, documents.c.document_pk, documents.c.doc_id)
     found: dict[tuple[str, str], tuple[int, str]] = {}
-    for part in sliced(origins):
-        rows = documents.select().with_only_columns(*columns).where(ORIGIN.in_(part))
-        found |= {(row[0], row[1]): (row[2], row[3]) for row in connection.execute(rows)}
+    for start in range(0, len(origins), SLICE // 2):
+        part = origins[start : start + SLICE // 2]
+        # CROSS JOIN keeps SQLite from scanning all documents, as it does for "(source, record) IN (...)".
+        statement = (
+            f"WITH wanted (source, record) AS (VALUES {', '.join(['(?, ?)'] * len(part))})"  # noqa: S608 - marks only
+            " SELECT d.source, d.record, d.document_pk, d.doc_id FROM wanted CROSS JOIN documents AS d"
+            " ON d.source = wanted.source AND d.record = wanted.record"
+        )
+        rows = connection.exec_driver_sql(statement, tuple(value for origin in part for value in origin))
+        found |= {(row[0], row[1]): (row[2], row[3]) for row in rows}
     return found
 
 

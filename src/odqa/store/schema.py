@@ -206,10 +206,11 @@ def translated_errors(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except DatabaseError as error:
-        code = getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    except (DatabaseError, sqlite3.DatabaseError) as error:
+        cause = error.orig if isinstance(error, DatabaseError) else error
+        code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise damaged(path, str(error.orig)) from error
+            raise damaged(path, str(cause)) from error
         if code in (
             sqlite3.SQLITE_FULL,
             sqlite3.SQLITE_IOERR,
@@ -219,7 +220,7 @@ def translated_errors(path: Path) -> Iterator[None]:
             sqlite3.SQLITE_BUSY,
         ):
             raise StoreError(
-                f"{path}: {error.orig}; the last complete transaction stands: mend the cause and run again"
+                f"{path}: {cause}; the last complete transaction stands: mend the cause and run again"
             ) from error
         raise
 

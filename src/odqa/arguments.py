@@ -1,0 +1,103 @@
+"""What a user typed, checked before anything is opened. Every function here raises ValueError, which is wrong usage."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from odqa import settings
+from odqa.store.filters import parse_condition
+
+
+def text(value: str) -> None:
+    """Refuse a text that is blank or came from bytes that are not UTF-8."""
+    if not value.strip():
+        raise ValueError("it is blank")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{value} is not valid UTF-8") from None
+
+
+def path(value: str) -> None:
+    """Refuse a path that is blank: an empty variable of a shell is not the working folder; nor can a path hold NUL."""
+    if not value.strip() or "\0" in value:
+        raise ValueError("it is blank; write . for the working folder")
+
+
+def mode(value: str) -> None:
+    """Refuse an unknown mode."""
+    if value not in settings.MODES:
+        raise ValueError(f"{value!r} is not one of {', '.join(settings.MODES)}")
+
+
+def condition(value: str) -> None:
+    """Refuse a malformed condition on documents."""
+    text(value)
+    parse_condition(value)
+
+
+def probability(value: float) -> None:
+    """Refuse what is not a probability, NaN included."""
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{value} is not a probability between 0 and 1")
+
+
+def seconds(value: float) -> None:
+    """Refuse a time that is negative, infinite or NaN."""
+    if not 0.0 <= value < math.inf:
+        raise ValueError(f"{value} is not a number of seconds, 0 or more")
+
+
+def read_questions(name: str) -> tuple[list[str], int]:
+    """Read the questions of a file, or of standard input for "-", one a line or JSON objects with a "question".
+
+    The file is read whole, so that a malformed line is found before anything is answered.
+
+    Returns:
+        The questions in order, at least one, and the number of blank lines between or around them.
+
+    Raises:
+        ValueError: the file cannot be read, is not UTF-8, holds no questions, or has a malformed line.
+    """
+    shown = "standard input" if name == "-" else name
+    try:
+        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise ValueError(f"--questions {shown}: cannot be read: {os.strerror(error.errno or 0).lower()}") from None
+    try:
+        lines = data.decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"--questions {shown}, line {line}: not UTF-8; save the file as UTF-8") from None
+    if not lines[-1]:
+        lines.pop()  # what follows the last line end is not a line
+    questions = [_question(line, f"--questions {shown}, line {n}") for n, line in enumerate(lines, 1) if line.strip()]
+    if not questions:
+        raise ValueError(f"--questions {shown}: holds no questions")
+    return questions, len(lines) - len(questions)
+
+
+def _question(line: str, where: str) -> str:
+    if not line.lstrip().startswith("{"):
+        return line.strip()
+    try:
+        question = json.loads(line).get("question")
+    except ValueError as error:
+        raise ValueError(f"{where}: begins with {{ but is not JSON: {error}") from None
+    if not isinstance(question, str):
+        raise ValueError(f'{where}: has no text under "question"')
+    try:
+        text(question)
+    except ValueError as error:
+        raise ValueError(f"{where}: the question cannot be asked: {error}") from None
+    return question
+
+
+def existing(paths: Sequence[str]) -> str | None:
+    """Return the first of `paths` that does not exist, or None."""
+    return next((one for one in paths if not os.path.lexists(one)), None)

@@ -1,0 +1,384 @@
+"""The command line: each command opens, makes one call and shows the result. docs/cli.md describes it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from odqa import arguments, rendering, settings
+from odqa.errors import IngestError
+from odqa.models import registry
+from odqa.outcome import failed, note, settle
+from odqa.printable import to_json
+from odqa.rendering import Screen
+
+if TYPE_CHECKING:
+    from odqa.pipeline import QuestionAnswering
+
+Result = TypeVar("Result")
+
+MOST = 10_000  # largest --top-k and --n-best
+INTERRUPTED = "interrupted"
+INTERRUPTED_INDEX = (
+    "interrupted; what was committed stays in the index. To go on, run the same command again: "
+    "what is done already is not done twice"
+)
+# typer's errors of usage have no public name besides their subclass; its base is the same class in every version.
+_USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
+
+
+class _Interrupted(Exception):  # noqa: N818 - not an error
+    """Ctrl-C, with the message to show."""
+
+
+def _checked(check: Callable[[Any], None]) -> Callable[[Any], Any]:
+    """Make the callback of a parameter: each value goes through `check`, whose ValueError is a usage error."""
+
+    def callback(value: Any) -> Any:  # noqa: ANN401 - a value, a list of them, or None where none was given
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if one is None:
+                continue
+            try:
+                check(one)
+            except ValueError as error:
+                raise typer.BadParameter(str(error)) from None
+        return value
+
+    return callback
+
+
+IndexDir = Annotated[
+    str | None,
+    typer.Option(
+        "--index-dir",
+        metavar="FOLDER",
+        callback=_checked(arguments.path),
+        help=f"Folder of the index; else ODQA_INDEX_DIR, else {settings.DEFAULT_INDEX_DIR.as_posix()}.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON.")]
+Mode = Annotated[
+    str,
+    typer.Option(
+        "--mode", metavar="|".join(settings.MODES), callback=_checked(arguments.mode), help="How passages are found."
+    ),
+]
+TopK = Annotated[int, typer.Option("--top-k", metavar="NUMBER", min=1, max=MOST, help="Passages retrieved.")]
+Wait = Annotated[
+    float,
+    typer.Option(
+        "--wait", metavar="SECONDS", callback=_checked(arguments.seconds), help="How long to wait for another writer."
+    ),
+]
+WhereOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="CONDITION",
+        callback=_checked(arguments.condition),
+        help="Only documents with KEY=VALUE; repeatable.",
+    ),
+]
+
+app = typer.Typer(
+    name="odqa",
+    help="Answer questions from a folder of documents, offline.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    no_args_is_help=False,
+)
+models_app = typer.Typer(help="The models that odqa knows.", rich_markup_mode=None, no_args_is_help=False)
+app.add_typer(models_app, name="models")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"odqa {metadata.version('odqa')}\n")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001 - its callback does it
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Answer questions from a folder of documents, offline."""
+    _need_command(context)
+
+
+@models_app.callback(invoke_without_command=True)
+def _models(context: typer.Context) -> None:
+    """List the models that odqa knows."""
+    _need_command(context)
+
+
+def _need_command(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        sys.stderr.write(context.get_help() + "\n")
+        raise typer.Exit(2)
+
+
+# ---- commands ------------------------------------------------------------------------------------------------------
+
+
+@app.command("index")
+def index_command(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH", callback=_checked(arguments.path), help="Files and folders.")
+    ],
+    index_dir: IndexDir = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder",
+            metavar="NAME",
+            callback=_checked(arguments.text),
+            help="Encoder of a new index; else ODQA_ENCODER.",
+        ),
+    ] = None,
+    prune: Annotated[bool, typer.Option("--prune", help="Remove documents whose file is gone.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first file that would be skipped.")] = False,
+    wait: Wait = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Put files and folders into the index; what has not changed is left alone."""
+    missing = arguments.existing(paths)
+    if missing is not None:  # said before a folder for a new index is made
+        raise IngestError(f"{missing}: does not exist; give an existing file or folder")
+    folder = settings.index_dir(index_dir)
+    try:
+        with (
+            _opened(folder, encoder=encoder, create=True, wait_seconds=wait) as qa,
+            rendering.index_progress(sys.stderr) as progress,
+        ):
+            report = qa.index(paths, prune=prune, strict=strict, progress=progress)
+    except KeyboardInterrupt:
+        raise _Interrupted(INTERRUPTED_INDEX) from None
+    _show(report, lambda report, screen: rendering.show_report(report, screen, index_dir=folder), as_json=as_json)
+
+
+@app.command("query")
+def query_command(
+    question: Annotated[
+        str | None,
+        typer.Argument(metavar="QUESTION", callback=_checked(arguments.text), help="The question, in quotes."),
+    ] = None,
+    questions: Annotated[
+        str | None,
+        typer.Option(
+            "--questions",
+            metavar="FILE",
+            callback=_checked(arguments.path),
+            help='File of questions, one a line or JSON lines with "question"; - for standard input.',
+        ),
+    ] = None,
+    top_k: TopK = settings.TOP_K,
+    n_best: Annotated[
+        int, typer.Option("--n-best", metavar="NUMBER", min=1, max=MOST, help="Answers returned.")
+    ] = settings.N_BEST,
+    mode: Mode = settings.DEFAULT_MODE,
+    where: WhereOption = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--threshold",
+            metavar="PROBABILITY",
+            callback=_checked(arguments.probability),
+            help="Least probability of an answer, between 0 and 1; else the reader's own.",
+        ),
+    ] = None,
+    reader: Annotated[
+        str | None,
+        typer.Option("--reader", metavar="NAME", callback=_checked(arguments.text), help="Reader; else ODQA_READER."),
+    ] = None,
+    index_dir: IndexDir = None,
+    as_json: Json = False,
+) -> None:
+    """Answer a question, or each question of a file as one line of JSON."""
+    if (question is None) == (questions is None):
+        raise ValueError("give either a QUESTION or --questions FILE")
+    asked = [question] if question is not None else _questions(questions or "-")
+    with _opened(settings.index_dir(index_dir), reader=reader) as qa:
+        results = qa.query_many(asked, top_k=top_k, n_best=n_best, mode=mode, where=where or (), threshold=threshold)
+        for result in results:
+            _show(result, rendering.show_query, as_json=as_json or question is None)
+
+
+@app.command("search")
+def search_command(
+    question: Annotated[
+        str, typer.Argument(metavar="QUESTION", callback=_checked(arguments.text), help="The question, in quotes.")
+    ],
+    top_k: TopK = settings.TOP_K,
+    mode: Mode = settings.DEFAULT_MODE,
+    where: WhereOption = None,
+    index_dir: IndexDir = None,
+    as_json: Json = False,
+) -> None:
+    """Find the passages for a question, without reading answers out of them."""
+    with _opened(settings.index_dir(index_dir)) as qa:
+        passages = qa.search(question, top_k=top_k, mode=mode, where=where or ())
+    if as_json:
+        _print_json({"question": question, "passages": passages})
+    else:
+        rendering.show_search(passages, Screen(sys.stdout))
+
+
+@app.command("delete")
+def delete_command(
+    doc_ids: Annotated[
+        list[str], typer.Argument(metavar="DOC_ID", callback=_checked(arguments.text), help="Ids of documents.")
+    ],
+    index_dir: IndexDir = None,
+    wait: Wait = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Remove documents from the index; exit code 1 when none of them was there."""
+    with _opened(settings.index_dir(index_dir), writable=True, wait_seconds=wait) as qa:
+        deleted = qa.delete(doc_ids)
+    unknown = [doc_id for doc_id in dict.fromkeys(doc_ids) if doc_id not in set(deleted)]
+    if as_json:
+        _print_json({"deleted": deleted, "unknown": unknown})
+    else:
+        for doc_id in deleted:
+            Screen(sys.stdout).line(f"deleted {doc_id}")
+    for doc_id in unknown:
+        note(f"no document {doc_id} in the index")
+    if not deleted:
+        raise typer.Exit(1)
+
+
+@app.command("status")
+def status_command(index_dir: IndexDir = None, as_json: Json = False) -> None:
+    """Show what the index holds and what made it."""
+    with _opened(settings.index_dir(index_dir)) as qa:
+        status = qa.status()
+    _show(status, rendering.show_status, as_json=as_json)
+
+
+@app.command("check")
+def check_command(
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended.")] = False,
+    index_dir: IndexDir = None,
+    wait: Wait = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Look the index through for damage; exit code 1 when damage is left."""
+    from odqa import pipeline
+
+    report = pipeline.check(settings.index_dir(index_dir), repair=repair, wait_seconds=wait)
+    _show(report, rendering.show_check, as_json=as_json)
+    if not report.clean:
+        raise typer.Exit(1)
+
+
+@models_app.command("list")
+def models_list_command(as_json: Json = False) -> None:
+    """List the models: which are here, which are the defaults, and where their files lie or have to be put."""
+    if as_json:
+        _print_json({"models": [rendering.model_fields(spec) for spec in registry.models()]})
+    else:
+        rendering.show_models(registry.models(), Screen(sys.stdout))
+
+
+# ---- around the commands -------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _opened(
+    folder: Path,
+    *,
+    encoder: str | None = None,
+    reader: str | None = None,
+    writable: bool = False,
+    create: bool = False,
+    wait_seconds: float = 0.0,
+) -> Iterator[QuestionAnswering]:
+    """Open an index; its notices go to stderr when the command is through with it."""
+    from odqa import pipeline  # only now: --help must not load the models' runtime
+
+    with pipeline.open(
+        folder, encoder=encoder, reader=reader, writable=writable, create=create, wait_seconds=wait_seconds
+    ) as qa:
+        try:
+            yield qa
+        finally:
+            for notice in qa.notices:
+                note(notice)
+
+
+def _questions(name: str) -> list[str]:
+    questions, blank = arguments.read_questions(name)
+    if blank:
+        note(f"{blank} blank line{'s' if blank > 1 else ''} of the questions ignored")
+    return questions
+
+
+def _show(result: Result, show: Callable[[Result, Screen], None], *, as_json: bool) -> None:
+    if as_json:
+        _print_json(result)
+    else:
+        show(result, Screen(sys.stdout))
+
+
+def _print_json(value: object) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale says
+    sys.stdout.write(to_json(value) + "\n")
+    sys.stdout.flush()
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a command line, `sys.argv` without its name by default, and return the exit code.
+
+    Never raises: what goes wrong is one line on stderr, and the traceback stands above it if `ODQA_DEBUG` is set.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character is no reason to fail
+    try:
+        return _run(sys.argv[1:] if words is None else list(words))
+    except BrokenPipeError:  # the reader of our output has seen enough
+        return 0
+    finally:
+        settle()
+
+
+def _run(words: list[str]) -> int:
+    try:
+        code = _invoke(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except _USAGE_ERROR as error:
+        context = getattr(error, "ctx", None)
+        shown = context.command_path if context else "odqa"
+        note(f"{getattr(error, 'format_message', error.__str__)()} (see {shown} --help)")
+        return 2
+    except (KeyboardInterrupt, _Interrupted) as error:
+        note(str(error) or INTERRUPTED)
+        return 130
+    except Exception as error:  # noqa: BLE001 - the last place where it can be told in words
+        return failed(error)
+    return code
+
+
+def _invoke(words: list[str]) -> int:
+    """Run the command without typer's own handling of errors, which would print what it is given as it is."""
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("odqa", words) as context:
+            command.invoke(context)
+    except typer.Exit as leave:
+        return leave.exit_code
+    return 0
