@@ -204,7 +204,8 @@ def show_status(status: IndexStatus, screen: Screen) -> None:
     rows = {
         "Index": status.path,
         "Documents": f"{status.documents}",
-        "Passages": f"{status.passages} (and {status.tombstones} deleted, not yet compacted)",
+        "Passages": f"{status.passages}"
+        + (f" and {status.tombstones} deleted, not yet compacted" if status.tombstones else ""),
         "Encoder": f"{status.encoder}, revision {status.encoder_revision}",
         "Passage length": f"at most {status.passage_tokens} tokens",
         "Generation": f"{status.generation}",

@@ -1,4 +1,4 @@
-"""A process that writes an index and may be killed at a fault point: `python crash_child.py FOLDER`.
+"""A process that writes an index and may be killed at a fault point: `python crash_child.py FOLDER [repair]`.
 
 Every step is idempotent, so that running the script again after a crash ends in the state of an undisturbed run.
 """
@@ -66,4 +66,7 @@ def contents(index: Index) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]))
+    if sys.argv[2:] == ["repair"]:
+        Index.check(Path(sys.argv[1]), repair=True)
+    else:
+        run(Path(sys.argv[1]))

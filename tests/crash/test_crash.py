@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -40,12 +41,13 @@ PASSINGS = {
 CASES = [(name, count) for name, most in PASSINGS.items() for count in sorted({1, most})]
 
 
-def _child(folder: Path, fault: str | None) -> int:
+def _child(folder: Path, fault: str, *arguments: str) -> int:
     environment = {key: value for key, value in os.environ.items() if key != odqa.store.faults.VARIABLE}
-    if fault is not None:
-        environment[odqa.store.faults.VARIABLE] = fault
+    environment[odqa.store.faults.VARIABLE] = fault
     script = Path(__file__).with_name("crash_child.py")
-    return subprocess.run([sys.executable, str(script), str(folder)], env=environment, timeout=120).returncode
+    return subprocess.run(
+        [sys.executable, str(script), str(folder), *arguments], env=environment, timeout=120
+    ).returncode
 
 
 def _nearest(index: Index) -> list[tuple[str, str]]:
@@ -102,3 +104,16 @@ def test_killed_writer(
     assert {path.name for path in folder.iterdir() if path.name.startswith("vectors-")} == {
         path.name for path in folder.glob("vectors-*.faiss")
     }
+
+
+@pytest.mark.parametrize("fault", ["check.before-commit:1", "check.after-commit:1", "snapshot.before-rename:1"])
+def test_killed_repair(fault: str, tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    run(folder)
+    connection = sqlite3.connect(folder / "odqa.sqlite")
+    connection.execute("DELETE FROM vectors WHERE passage_id = (SELECT min(passage_id) FROM vectors)")
+    connection.commit()
+    connection.close()
+    assert _child(folder, fault, "repair") in (-9, 15)
+    assert Index.check(folder, repair=True).clean
+    assert Index.check(folder).problems == ()

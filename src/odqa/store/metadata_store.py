@@ -177,18 +177,11 @@ class SqliteMetadataStore:
             raise ValueError(f"top_k is {top_k}, must be at least 1")
         if not expression.strip() or (allowed is not None and not len(allowed)):
             return []
-        values = {
-            "expression": expression,
-            "top_k": top_k,
-            "title_weight": title_weight,
-            "text_weight": text_weight,
-            "allowed": None if allowed is None else json.dumps(allowed.tolist()),
-        }
-        if allowed is None:
-            del values["allowed"]
+        values = {"expression": expression, "top_k": top_k, "title_weight": title_weight, "text_weight": text_weight}
+        filtered = {} if allowed is None else {"allowed": json.dumps(allowed.tolist())}
         with self.reading() as connection:
             try:
-                rows = connection.execute(search_fts(filtered=allowed is not None), values).all()
+                rows = connection.execute(search_fts(filtered=bool(filtered)), {**values, **filtered}).all()
             except OperationalError as error:
                 if getattr(error.orig, "sqlite_errorcode", None) == SQLITE_ERROR:  # not the file, not the disk
                     raise ValueError(f"not an FTS5 query: {expression!r} ({error.orig})") from error

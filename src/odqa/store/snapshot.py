@@ -24,6 +24,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 from uuid import UUID
 
 import numpy as np
@@ -87,19 +88,7 @@ def write_snapshot_file(
     temporary = path.with_name(path.name + ".tmp")
     fault_point("snapshot.before-write")
     with temporary.open("wb") as file:
-        file.write(bytes(HEADER_BYTES))
-        digest, all_ids = hashlib.sha256(), [np.empty(0, dtype=np.int64)]
-        for ids, codes in batches:
-            file.write(payload := codes.astype(CODE, copy=False).tobytes())
-            digest.update(payload)
-            all_ids.append(ids)
-            fault_point("snapshot.mid-write")
-        file.write(payload := (joined := np.concatenate(all_ids)).astype("<i8").tobytes())
-        digest.update(payload)
-        fields = _FIELDS.pack(MAGIC, FORMAT_VERSION, width, generation, len(joined), uuid.bytes)
-        digest.update(fields)
-        file.seek(0)
-        file.write(fields + digest.digest())
+        _write_contents(file, uuid=uuid, generation=generation, width=width, batches=batches)
         file.flush()
         fault_point("snapshot.before-fsync")
         os.fsync(file.fileno())
@@ -110,6 +99,25 @@ def write_snapshot_file(
     remove_other_snapshots(folder, keep=path)
     fault_point("snapshot.after-cleanup")
     return path
+
+
+def _write_contents(
+    file: BinaryIO, *, uuid: UUID, generation: int, width: int, batches: Iterable[tuple[PassageIds, Codes]]
+) -> None:
+    """Write room for the header, then codes and ids as they come, and the header last: it holds count and checksum."""
+    file.write(bytes(HEADER_BYTES))
+    digest, all_ids = hashlib.sha256(), [np.empty(0, dtype=np.int64)]
+    for ids, codes in batches:
+        file.write(payload := codes.astype(CODE, copy=False).tobytes())
+        digest.update(payload)
+        all_ids.append(ids)
+        fault_point("snapshot.mid-write")
+    file.write(payload := (joined := np.concatenate(all_ids)).astype("<i8").tobytes())
+    digest.update(payload)
+    fields = _FIELDS.pack(MAGIC, FORMAT_VERSION, width, generation, len(joined), uuid.bytes)
+    digest.update(fields)
+    file.seek(0)
+    file.write(fields + digest.digest())
 
 
 def open_snapshot(path: Path, *, uuid: UUID, width: int, verify: bool = True) -> Snapshot:

@@ -1,0 +1,44 @@
+"""The bytes on disk are those that indexes/README.md tells of, read here without odqa."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import struct
+import uuid
+from pathlib import Path
+
+import numpy as np
+from store_cases import IDENTITY, WIDTH, prepared
+
+from odqa.store.index import Index
+
+
+def test_bytes_of_database_and_snapshot(tmp_path: Path) -> None:
+    one = prepared("a", "é" * 40_000 + "end", size=30_000, title="T", metadata={"k": None})
+    one.vectors[:] = [[1.0, -2.0, 0.5, 65504.0, 0.1, 0.0, -0.0, 1e-7], [2048.0] + [2049.0] * 7]
+    with Index.create(tmp_path, IDENTITY) as index:
+        index.write([prepared("gone", "x"), one])
+        index.delete(["gone"])
+        index.write_snapshot()
+    connection = sqlite3.connect(tmp_path / "odqa.sqlite")
+    header = (tmp_path / "odqa.sqlite").read_bytes()[:100]
+    assert struct.unpack(">H", header[16:18])[0] == 16384 and header[68:72] == b"odqa"
+    assert struct.unpack(">I", header[60:64])[0] == 1
+    blobs = connection.execute("SELECT passage_id, vector FROM vectors ORDER BY passage_id").fetchall()
+    # 0.1, 1e-7 and 2049 are rounded to the nearest binary16, ties to even.
+    expected = struct.pack("<8e", 1.0, -2.0, 0.5, 65504.0, 0.1, 0.0, -0.0, 1e-7) + struct.pack("<8e", *[2048.0] * 8)
+    assert blobs == [(2, expected[:16]), (3, expected[16:])]
+    blocks = connection.execute("SELECT start, text FROM document_blocks ORDER BY start").fetchall()
+    assert blocks == [(0, ("é" * 32768).encode()), (32768, ("é" * 7232 + "end").encode())]
+    assert connection.execute("SELECT * FROM tombstones").fetchall() == [(1, 2)]
+    its_uuid = uuid.UUID(connection.execute("SELECT uuid FROM index_info").fetchone()[0])
+    connection.close()
+
+    data = (tmp_path / "vectors-2.faiss").read_bytes()
+    fields = struct.pack("<8sIIQQ16s", b"ODQAVEC\0", 1, WIDTH, 2, 2, its_uuid.bytes)
+    payload = expected + struct.pack("<2q", 2, 3)
+    assert data == fields + hashlib.sha256(payload + fields).digest() + bytes(48) + payload
+    w, n = int.from_bytes(data[12:16], "little"), int.from_bytes(data[24:32], "little")
+    assert np.frombuffer(data, "<f2", n * w, 128).tobytes() == expected
+    assert np.frombuffer(data, "<i8", n, 128 + n * w * 2).tolist() == [2, 3]
