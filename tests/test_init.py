@@ -4,11 +4,12 @@ import types
 from importlib.metadata import version
 from pathlib import Path
 
+import pytest
+
 import odqa
 import odqa.errors
 import odqa.pipeline
 import odqa.types
-import pytest
 
 HEAVY = ("faiss", "numpy", "openvino", "rich", "sqlalchemy", "tokenizers", "typer")
 DOCS = Path(__file__).parent.parent / "docs"

@@ -67,7 +67,7 @@ def fit_fusion(squad: Path, *, count: int, seed: int) -> None:
             for k in (1, 5, 20):
                 share = np.mean([row.get(wanted, k + 1) <= k for row, wanted in zip(ranks[mode], gold, strict=True)])
                 print(f"{mode} recall@{k} {share:.4f}")
-        for constant, weight in product((0, 2, 5, 10, 20, 60), (0.3, 0.5, 0.7, 1.0, 1.4, 2.0)):
+        for constant, weight in product((2, 5, 10, 20, 60), (0.5, 0.7, 0.85, 1.0, 1.15, 1.3, 1.6)):
             hits = {1: 0, 5: 0}
             for dense, text, wanted in zip(ranks["dense"], ranks["text"], gold, strict=True):
                 if wanted not in dense and wanted not in text:
@@ -77,7 +77,8 @@ def fit_fusion(squad: Path, *, count: int, seed: int) -> None:
                     + (weight / (constant + text[d]) if d in text else 0.0)
                     for d in {**dense, **text}
                 }
-                above = sum(score > scores[wanted] for score in scores.values())
+                # Equal scores, common when the weights are equal, count as ranked above.
+                above = sum(score >= scores[wanted] for score in scores.values()) - 1
                 for k in hits:
                     hits[k] += above < k
             shares = " ".join(f"recall@{k} {n / len(gold):.4f}" for k, n in hits.items())

@@ -15,7 +15,7 @@ import typer
 from odqa import arguments, rendering, settings
 from odqa.errors import IngestError
 from odqa.models import registry
-from odqa.outcome import failed, note, settle
+from odqa.outcome import failed, note, prepare, settle
 from odqa.printable import to_json
 from odqa.rendering import Screen
 
@@ -343,9 +343,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
     Never raises: what goes wrong is one line on stderr, and the traceback stands above it if `ODQA_DEBUG` is set.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character is no reason to fail
+    prepare()
     try:
         return _run(sys.argv[1:] if words is None else list(words))
     except BrokenPipeError:  # the reader of our output has seen enough

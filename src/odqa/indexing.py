@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -38,6 +39,7 @@ class Indexer:
         self._updated: list[str] = []
         self._skipped: list[SkippedFile] = []
         self._seen: set[tuple[str, str]] = set()
+        self._visited: set[str] = set()
         self._known = index.known()
         self._unchanged = self._passages = self._bytes_done = self._bytes_total = 0
 
@@ -78,6 +80,7 @@ class Indexer:
         self._skipped.append(skipped)
 
     def _take(self, source: SourceFile) -> None:
+        self._visited.add(source.location)
         self._report(source.location)
         for record in read_records(source):
             if isinstance(record, SkippedFile):
@@ -136,13 +139,20 @@ class Indexer:
         return np.concatenate(parts) if parts else np.zeros((0, self._encoder.identity.width), dtype=np.float32)
 
     def _vanished(self, paths: Sequence[Path]) -> Iterator[str]:
-        """Yield the documents of `paths` that were not seen; a file that was skipped is still there."""
-        present = {skipped.source for skipped in self._skipped}
+        """Yield the documents of `paths` whose file or record is gone for certain.
+
+        What could not be read is not gone: a skipped file, the files of a folder that could not be listed, and the
+        records of a file with a bad line, which may be any of them. Nor is a file that the walk leaves out (one in a
+        hidden folder that was given by name before).
+        """
+        unread = {one.source for one in self._skipped}
+        unread |= {source.rpartition(":line ")[0] for source in unread}
         named: set[str] = set()
         for path in paths:
             for doc_id, source, record in self._index.documents_under(path_text(path.resolve())):
-                gone = (source, record) not in self._seen and source not in present
-                if gone and doc_id not in named:
+                if (source, record) in self._seen or doc_id in named or not unread.isdisjoint(_and_above(source)):
+                    continue
+                if source in self._visited or not _in_its_place(source):
                     named.add(doc_id)
                     yield doc_id
 
@@ -150,3 +160,15 @@ class Indexer:
         if self._progress is not None:
             documents = len(self._added) + len(self._updated) + self._unchanged
             self._progress(IndexProgress(documents, self._passages, self._bytes_done, self._bytes_total, current))
+
+
+def _and_above(source: str) -> Iterator[str]:
+    """Yield a file's location and those of the folders above it."""
+    while source:
+        yield source
+        source = source.rpartition("/")[0]
+
+
+def _in_its_place(source: str) -> bool:
+    """Tell whether a regular file lies at its location, not a link to another one."""
+    return os.path.isfile(source) and not os.path.islink(source)  # noqa: PTH113, PTH114

@@ -1,13 +1,29 @@
-"""How a command ends: one line on stderr and an exit code."""
+"""How a command begins and ends: usable streams; one line on stderr and an exit code."""
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
+from pathlib import Path
 
 from odqa.errors import OdqaError
 from odqa.printable import flat, visible
+
+
+def prepare() -> None:
+    """Make the standard streams fit for use.
+
+    A stream that the caller closed becomes the null device: its number would else go to the next file that is opened,
+    such as the index, and output would be written into it. A terminal that lacks a character is no reason to fail.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - open to the end
+        elif mode == "w" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def note(message: str) -> None:

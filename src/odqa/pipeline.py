@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import builtins
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from odqa import settings
-from odqa.errors import NoIndexError
+from odqa.errors import IndexMismatchError, NoIndexError, UnknownModelError
 from odqa.indexing import Indexer
 from odqa.ingest.chunker import PassageChunker
 from odqa.models import registry
@@ -22,6 +22,7 @@ from odqa.store.filters import Condition, parse_condition
 from odqa.store.folder import compare_identities
 from odqa.store.index import Index, IndexIdentity
 from odqa.types import (
+    Answer,
     CheckReport,
     Document,
     IndexProgress,
@@ -63,19 +64,38 @@ def open(  # noqa: A001 - `odqa.open` reads as `gzip.open` does
     folder = settings.index_dir(index_dir)
     encoder = settings.encoder_name(encoder)
     reader_spec = registry.find(settings.reader_name(reader))
+    asked = _identity(encoder) if encoder else None
     try:
-        index = Index.open(folder, writable=writable or create, wait_seconds=wait_seconds)
+        index = _open_index(folder, asked, writable=writable or create, wait_seconds=wait_seconds)
     except NoIndexError:
         if not create:
             raise
-        index = Index.create(folder, _identity(encoder or settings.DEFAULT_ENCODER), wait_seconds=wait_seconds)
+        try:
+            index = Index.create(folder, asked or _identity(settings.DEFAULT_ENCODER), wait_seconds=wait_seconds)
+        except IndexMismatchError:  # another process made it while this one waited
+            index = _open_index(folder, asked, writable=True, wait_seconds=wait_seconds)
+    return QuestionAnswering(index, reader=reader_spec)
+
+
+def _open_index(folder: Path, asked: IndexIdentity | None, *, writable: bool, wait_seconds: float) -> Index:
+    """Open an index that fits what was asked for, else its own encoder, which must be the very files that made it."""
+    if asked is None:  # compared before anything is locked or written
+        with Index.open(folder) as index:
+            asked = _own_identity(index)
+    return Index.open(folder, writable=writable, expected=asked, wait_seconds=wait_seconds)
+
+
+def _own_identity(index: Index) -> IndexIdentity:
+    name = index.identity.encoder.name
     try:
-        # Without a name it is the index's own encoder, which must still be the very files that made the index.
-        compare_identities(folder, index.identity, _identity(encoder or index.identity.encoder.name))
-        return QuestionAnswering(index, reader=reader_spec)
-    except BaseException:
-        index.close()
-        raise
+        identity = _identity(name)
+    except UnknownModelError as error:
+        raise IndexMismatchError(
+            f"the index in {index.folder} was made by encoder {name!r}, which this odqa does not have: use the version "
+            "of odqa that made it, or index the documents again into another folder"
+        ) from error
+    compare_identities(index.folder, index.identity, identity)
+    return identity
 
 
 def _identity(encoder: str) -> IndexIdentity:
@@ -93,6 +113,7 @@ class QuestionAnswering:
         self._reader_spec = reader
         self._encoder: Encoder | None = None
         self._reader: ExtractiveReader | None = None
+        self._loading = threading.Lock()
 
     def __enter__(self) -> QuestionAnswering:
         """Return itself."""
@@ -125,9 +146,10 @@ class QuestionAnswering:
         Raises:
             DamagedModelError: a file of the model is missing or is not the right one.
         """
-        if self._encoder is None:
-            self._encoder = load_encoder(self._index.identity.encoder.name)
-        return self._encoder
+        with self._loading:
+            if self._encoder is None:
+                self._encoder = load_encoder(self._index.identity.encoder.name)
+            return self._encoder
 
     @property
     def reader(self) -> ExtractiveReader:
@@ -136,9 +158,10 @@ class QuestionAnswering:
         Raises:
             DamagedModelError: a file of the model is missing or is not the right one.
         """
-        if self._reader is None:
-            self._reader = load_reader(self._reader_spec.name)
-        return self._reader
+        with self._loading:
+            if self._reader is None:
+                self._reader = load_reader(self._reader_spec.name)
+            return self._reader
 
     # ---- reading -----------------------------------------------------------------------------------------------
 
@@ -214,21 +237,32 @@ class QuestionAnswering:
         """
         if n_best < 1:
             raise ValueError(f"n_best is {n_best}: at least 1 answer has to be returned")
+        if batch < 1:
+            raise ValueError(f"batch is {batch}: at least 1 question has to be taken at a time")
         if threshold is not None and not 0.0 <= threshold <= 1.0:
             raise ValueError(f"threshold is {threshold}: a probability lies between 0 and 1")
         least = self.calibration.threshold if threshold is None else threshold
-        for group in _groups(questions, batch):
-            began = time.perf_counter()
-            retrieved = self._retrieve(group, top_k=top_k, mode=mode, where=where)
-            texts = [[found.passage.text for found in passages] for passages in retrieved]
-            candidates = self.reader.read_many(group, texts, n_best=max(n_best, settings.SPAN_CANDIDATES))
-            results = []
-            for question, passages, spans in zip(group, retrieved, candidates, strict=True):
-                best = answers(spans, passages, calibration=self.calibration, n_best=n_best)
-                results.append((question, accepted(best, threshold=least), best, passages))
-            seconds = (time.perf_counter() - began) / len(group)
-            for question, first, best, passages in results:
-                yield QueryResult(question, first, best, passages, seconds)
+
+        def results() -> Iterator[QueryResult]:
+            for group in _groups(questions, batch):
+                began = time.perf_counter()
+                retrieved = self._retrieve(group, top_k=top_k, mode=mode, where=where)
+                found = self._read(group, retrieved, n_best=n_best)
+                seconds = (time.perf_counter() - began) / len(group)
+                for question, best, passages in zip(group, found, retrieved, strict=True):
+                    yield QueryResult(question, accepted(best, threshold=least), best, passages, seconds)
+
+        return results()
+
+    def _read(
+        self, questions: Sequence[str], retrieved: Sequence[tuple[RetrievedPassage, ...]], *, n_best: int
+    ) -> list[tuple[Answer, ...]]:
+        texts = [[found.passage.text for found in passages] for passages in retrieved]
+        candidates = self.reader.read_many(questions, texts, n_best=max(n_best, settings.SPAN_CANDIDATES))
+        return [
+            answers(spans, passages, calibration=self.calibration, n_best=n_best)
+            for spans, passages in zip(candidates, retrieved, strict=True)
+        ]
 
     def _retrieve(
         self, questions: Sequence[str], *, top_k: int, mode: str, where: Where
@@ -295,13 +329,13 @@ def check(index_dir: Path | str | None = None, *, repair: bool = False, wait_sec
     Raises:
         NoIndexError: the folder holds no index.
         DamagedIndexError: SQLite itself cannot be read.
-        LockedIndexError: `repair` was asked for while another process is writing.
+        LockedIndexError: another process is writing, and did not end within `wait_seconds`.
     """
     return Index.check(settings.index_dir(index_dir), repair=repair, wait_seconds=wait_seconds)
 
 
 def _groups(questions: Iterable[str], size: int) -> Iterator[list[str]]:
-    group: builtins.list[str] = []
+    group: list[str] = []
     for question in questions:
         group.append(question)
         if len(group) == size:

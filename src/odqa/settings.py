@@ -24,9 +24,9 @@ TOP_K = 5  # passages retrieved and read
 N_BEST = 5  # answers returned
 SPAN_CANDIDATES = 20  # spans taken from each passage; many are variants of one answer and are merged
 CANDIDATES = 100  # passages taken from each ranked list before fusion
-FUSION_CONSTANT = 60.0  # rank constant of reciprocal rank fusion
+FUSION_CONSTANT = 5.0  # rank constant of reciprocal rank fusion
 FUSION_DENSE_WEIGHT = 1.0
-FUSION_TEXT_WEIGHT = 1.0
+FUSION_TEXT_WEIGHT = 0.85
 QUESTION_BATCH = 32  # questions answered together by `query_many`
 COMMIT_PASSAGES = 256  # passages per transaction while indexing
 

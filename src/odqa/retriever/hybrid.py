@@ -58,6 +58,11 @@ class Fusion:
     text_weight: float = settings.FUSION_TEXT_WEIGHT
 
 
+def has_words(question: str) -> bool:
+    """Tell whether a question holds a letter or a digit of any script; punctuation and emoji alone ask nothing."""
+    return any(character.isalnum() for character in question)
+
+
 def text_expression(question: str) -> str:
     """Build the FTS5 expression of a question: its words, quoted and OR-ed, without stop words where others remain.
 
@@ -92,21 +97,24 @@ class HybridRetriever:
         """Return the best `top_k` passages of each question, best first; fewer where the index holds fewer.
 
         Args:
-            questions: Texts, not blank.
+            questions: Texts, each with at least one letter or digit.
             top_k: Passages per question, at least 1.
             mode: "hybrid", "dense" or "text".
             candidates: Passages taken from each list before fusion; at least `top_k` are taken.
             allowed: Ids to search among, int64; None means all, an empty array none.
 
         Raises:
-            ValueError: `top_k` below 1, an unknown mode or a blank question.
+            ValueError: `top_k` below 1, an unknown mode, or a question that is blank or has no words.
         """
         if top_k < 1:
             raise ValueError(f"top_k is {top_k}: at least 1 passage has to be retrieved")
         if mode not in settings.MODES:
             raise ValueError(f"unknown mode {mode!r}: one of {', '.join(settings.MODES)}")
-        if any(not question.strip() for question in questions):
-            raise ValueError("the question is blank: ask something")
+        for question in questions:
+            if not question.strip():
+                raise ValueError("the question is blank: ask something")
+            if not has_words(question):
+                raise ValueError(f"the question {question!r} has no words: ask something")
         depth = max(top_k, candidates)
         dense = self._dense(questions, depth, allowed) if mode != "text" else [{} for _ in questions]
         text = [self._text(q, depth, allowed) for q in questions] if mode != "dense" else [{} for _ in questions]

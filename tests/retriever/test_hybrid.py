@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import fake_models
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from odqa.protocols import PreparedDocument
+from odqa.retriever.hybrid import Fusion, HybridRetriever, has_words, text_expression
+from odqa.store.index import Index
+from odqa.types import Document, Passage, RetrievedPassage, Span
+
+PLAIN = Fusion(constant=60.0, dense_weight=1.0, text_weight=1.0)
+
+
+class ListedIndex:
+    """An index whose two ranked lists are given; keeps `odqa.retriever.hybrid.SearchableIndex`."""
+
+    def __init__(
+        self, dense: list[tuple[int, float]], text: list[tuple[int, float]], *, dead: Sequence[int] = ()
+    ) -> None:
+        self.dense, self.text, self.dead = dense, text, dead
+        self.depths: list[int] = []
+
+    def search_dense(
+        self, vectors: np.ndarray, *, top_k: int, allowed: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        self.depths.append(top_k)
+        kept = [(i, d) for i, d in self.dense if allowed is None or i in allowed][:top_k]
+        kept += [(-1, np.inf)] * (top_k - len(kept))
+        distances = np.array([[d for _, d in kept]] * len(vectors), np.float32).reshape(len(vectors), top_k)
+        return distances, np.array([[i for i, _ in kept]] * len(vectors), np.int64).reshape(len(vectors), top_k)
+
+    def search_text(
+        self, expression: str, *, top_k: int, allowed: np.ndarray | None = None
+    ) -> list[tuple[int, float]]:
+        return [(i, s) for i, s in self.text if allowed is None or i in allowed][:top_k]
+
+    def passages(self, ids: Sequence[int]) -> dict[int, Passage]:
+        return {
+            i: Passage(i, f"d{i}", "", f"text {i}", Span(0, 6), f"/d{i}") for i in sorted(ids) if i not in self.dead
+        }
+
+
+def retrieve(index: ListedIndex, *, fusion: Fusion = PLAIN, **options: object) -> tuple[RetrievedPassage, ...]:
+    retriever = HybridRetriever(index, fake_models.BagEncoder(), fusion=fusion)
+    return retriever.retrieve(["whale song"], **options)[0]  # type: ignore[arg-type]
+
+
+def as_rows(found: Sequence[RetrievedPassage]) -> list[tuple[int, int, float | None, float | None]]:
+    return [(one.passage.passage_id, one.rank, one.dense_score, one.text_score) for one in found]
+
+
+def test_reciprocal_rank_fusion_by_hand() -> None:
+    index = ListedIndex([(7, 0.5), (3, 0.75), (9, 1.0)], [(3, 8.0), (4, 6.0), (7, 2.0)])
+    found = retrieve(index)
+    assert as_rows(found) == [(3, 1, -0.75, 8.0), (7, 2, -0.5, 2.0), (4, 3, None, 6.0), (9, 4, -1.0, None)]
+    wanted = [1 / 62 + 1 / 61, 1 / 61 + 1 / 63, 1 / 62, 1 / 63]
+    assert [one.score for one in found] == pytest.approx(wanted, rel=1e-12)
+
+
+def test_weights_and_constant_by_hand() -> None:
+    index = ListedIndex([(1, 0.5), (2, 0.75)], [(2, 3.0)])
+    found = retrieve(index, fusion=Fusion(constant=10.0, dense_weight=3.0, text_weight=0.5))
+    assert [(one.passage.passage_id, one.score) for one in found] == [
+        (2, pytest.approx(3 / 12 + 0.5 / 11)),
+        (1, pytest.approx(3 / 11)),
+    ]
+    found = retrieve(index, fusion=Fusion(constant=10.0, dense_weight=3.0, text_weight=0.2))
+    assert [one.passage.passage_id for one in found] == [1, 2]
+
+
+def test_equal_scores_go_to_the_older_passage() -> None:
+    assert [row[0] for row in as_rows(retrieve(ListedIndex([(8, 0.1)], [(5, 9.0)])))] == [5, 8]
+
+
+def test_each_mode_uses_its_list() -> None:
+    index = ListedIndex([(7, 0.5), (3, 0.75)], [(3, 8.0), (4, 6.0)])
+    assert as_rows(retrieve(index, mode="dense")) == [(7, 1, -0.5, None), (3, 2, -0.75, None)]
+    assert as_rows(retrieve(index, mode="text")) == [(3, 1, None, 8.0), (4, 2, None, 6.0)]
+    assert HybridRetriever(index, None).retrieve(["whale"], mode="text")[0] == retrieve(index, mode="text")
+    with pytest.raises(ValueError, match="no encoder"):
+        HybridRetriever(index, None).retrieve(["whale"], mode="dense")
+
+
+def test_top_k_is_a_prefix_and_reaches_deeper_than_the_candidates() -> None:
+    index = ListedIndex([(i, float(i)) for i in range(1, 300)], [(i, 400.0 - i) for i in range(200, 1, -1)])
+    whole = retrieve(index, top_k=250)
+    assert len(whole) == 250
+    assert index.depths == [250]
+    assert [one.rank for one in whole] == list(range(1, 251))
+    shallow = [row[0] for row in as_rows(retrieve(index, top_k=3, candidates=100))]
+    assert len(shallow) == 3
+    assert index.depths[-1] == 100
+
+
+def test_deleted_passages_are_dropped_and_others_take_their_place() -> None:
+    index = ListedIndex([(1, 0.1), (2, 0.2), (3, 0.3), (4, 0.4)], [(2, 5.0), (1, 4.0)], dead=(1, 3))
+    assert [row[:2] for row in as_rows(retrieve(index, top_k=2))] == [(2, 1), (4, 2)]
+
+
+def test_allowed_reaches_both_lists() -> None:
+    index = ListedIndex([(1, 0.1), (2, 0.2)], [(3, 5.0), (2, 4.0)])
+    assert [row[0] for row in as_rows(retrieve(index, allowed=np.array([2], np.int64)))] == [2]
+    assert retrieve(index, allowed=np.array([], np.int64)) == ()
+
+
+def test_several_questions_and_none() -> None:
+    retriever = HybridRetriever(ListedIndex([(1, 0.1)], []), fake_models.BagEncoder())
+    assert [len(found) for found in retriever.retrieve(["one", "two", "three"])] == [1, 1, 1]
+    assert retriever.retrieve([]) == []
+
+
+@pytest.mark.parametrize(
+    ("question", "options", "message"),
+    [
+        ("whale", {"top_k": 0}, "top_k is 0"),
+        ("whale", {"top_k": -2}, "top_k is -2"),
+        ("whale", {"mode": "fuzzy"}, "unknown mode 'fuzzy': one of hybrid, dense, text"),
+        (" \n\u3000", {}, "the question is blank"),
+        ("", {}, "the question is blank"),
+        ("?!", {}, "has no words"),
+        ("🙂", {}, "has no words"),
+    ],
+)
+def test_wrong_arguments(question: str, options: dict[str, object], message: str) -> None:
+    retriever = HybridRetriever(ListedIndex([], []), fake_models.BagEncoder())
+    with pytest.raises(ValueError, match=message):
+        retriever.retrieve(["fine", question], **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("question", "expression"),
+    [
+        ("Who wrote the Iliad?", '"wrote" OR "iliad"'),
+        ("Iliad, ILIAD iliad", '"iliad"'),
+        ("who is the who", '"who" OR "is" OR "the"'),
+        ('a "quoted" (phrase) NEAR/3 AND OR NOT', '"quoted" OR "phrase" OR "near" OR "3" OR "not"'),
+        ("title:x* ^first + -last {text}", '"title" OR "x" OR "first" OR "last" OR "text"'),
+        ("don't", '"don" OR "t"'),
+        ("Где находится Эрмитаж?", '"где" OR "находится" OR "эрмитаж"'),
+        ("東京はどこ", '"東京はどこ"'),
+        ("?!", ""),
+        ("", ""),
+    ],
+)
+def test_expressions(question: str, expression: str) -> None:
+    assert text_expression(question) == expression
+
+
+@pytest.mark.parametrize(
+    ("question", "wordy"), [("a", True), ("7", True), ("где", True), ("東", True), ("?_ 🙂\u0301", False), ("", False)]
+)
+def test_words(question: str, wordy: bool) -> None:
+    assert has_words(question) is wordy
+
+
+# ---- with the real store: no question is FTS5 syntax ---------------------------------------------------------------
+
+SYNTAX = ["AND", "OR", "NOT", "NEAR(whale, 2)", "whale*", "^whale", "title : whale", "{title} : whale", "- whale"]
+SYNTAX += ['"', '""whale""', "'", "(", ")", "((whale", "whale)", "a + whale", "whale;--", "\x00whale", "whale\\", "_", ","]
+SYNTAX += ["whale AND", "NOT whale", "ﬁn", "WHALE", "İstanbul", "ǅ whale", "e\u0301 whale", "🙂whale🙂", "東京whale", "\ufeffwhale"]
+
+
+@pytest.fixture(scope="module")
+def small_index(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    encoder = fake_models.BagEncoder()
+    index = Index.create(tmp_path_factory.mktemp("hybrid") / "index", fake_models.identity())
+    texts = ["the whale sings", "an orca and a seal", "not near or and"]
+    vectors = encoder.encode_passages(texts, titles=[""] * 3)
+    for number, text in enumerate(texts):
+        document = Document(f"d{number}", "", text, f"/d{number}")
+        index.write([PreparedDocument(document, (Span(0, len(text)),), vectors[number : number + 1])])
+    return index
+
+
+@pytest.mark.parametrize("question", SYNTAX)
+def test_no_syntax_of_fts5_has_any_effect(small_index: Index, question: str) -> None:
+    expression = text_expression(question)
+    found = small_index.search_text(expression, top_k=9) if expression else []
+    ids = [i for i, _ in found]
+    if "whale" in question.lower() and "東京" not in question:  # no boundary between a han character and a letter
+        assert 1 in ids
+    assert [score for _, score in found] == sorted((score for _, score in found), reverse=True)
+
+
+@given(st.text(alphabet=st.one_of(st.characters(codec="utf-8"), st.sampled_from('"*^():+-{}, \x00')), max_size=40))
+def test_any_text_is_a_valid_expression(small_index: Index, question: str) -> None:
+    expression = text_expression(question)
+    assert bool(expression) or not has_words(question)
+    small_index.search_text(expression or '""', top_k=9)
+
+
+def test_a_search_over_the_store(small_index: Index) -> None:
+    retriever = HybridRetriever(small_index, fake_models.BagEncoder())
+    for mode in ("hybrid", "dense", "text"):
+        assert retriever.retrieve(["the whale sings"], mode=mode)[0][0].passage.text == "the whale sings"
+    exact = retriever.retrieve(["the whale sings"], mode="dense")[0][0]
+    assert exact.dense_score == pytest.approx(0.0, abs=1e-3)
