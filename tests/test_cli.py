@@ -231,7 +231,7 @@ def test_status(run: Run, fake: Fake) -> None:
     code, out, _ = run("status")
     assert code == 0
     assert "Documents:      1\n" in out
-    assert "Snapshot:       2.0 kB, none\n" in out
+    assert "Snapshot:       none\n" in out
     assert json.loads(run("status", "--json")[1])["snapshot_generation"] is None
 
 

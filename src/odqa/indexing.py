@@ -58,7 +58,10 @@ class Indexer:
                 self._skip(source)
             else:
                 self._take(source)
-        self._commit()
+        if self._pending:
+            current = self._pending[-1][0].source
+            self._commit()
+            self._report(current)
         vanished = list(self._vanished(paths))
         pruned = self._index.delete(vanished) if prune else []
         self._index.write_snapshot()

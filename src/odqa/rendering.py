@@ -200,7 +200,9 @@ def show_report(report: IndexReport, screen: Screen, *, index_dir: Path) -> None
 
 def show_status(status: IndexStatus, screen: Screen) -> None:
     """Show what an index holds."""
-    snapshot = "none" if status.snapshot_generation is None else f"generation {status.snapshot_generation}"
+    snapshot = "none"
+    if status.snapshot_generation is not None:
+        snapshot = f"{size_text(status.snapshot_bytes)}, generation {status.snapshot_generation}"
     rows = {
         "Index": status.path,
         "Documents": f"{status.documents}",
@@ -211,7 +213,7 @@ def show_status(status: IndexStatus, screen: Screen) -> None:
         "Generation": f"{status.generation}",
         "Schema": f"{status.schema_version}",
         "SQLite": size_text(status.metadata_bytes),
-        "Snapshot": f"{size_text(status.snapshot_bytes)}, {snapshot}",
+        "Snapshot": snapshot,
     }
     for name, value in rows.items():
         screen.line((f"{name}:".ljust(16), "bold"), value)

@@ -1,0 +1,394 @@
+from __future__ import annotations
+
+import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import fake_models
+import pytest
+from fake_models import write_files
+
+from odqa import pipeline, settings
+from odqa.errors import (
+    IndexMismatchError,
+    IngestError,
+    LockedIndexError,
+    NoIndexError,
+    UnknownModelError,
+)
+from odqa.pipeline import QuestionAnswering
+from odqa.store.filters import Condition
+from odqa.store.folder import make_database
+from odqa.store.lock import FolderLock
+from odqa.types import QueryResult
+
+FILES = {
+    "whales.md": "# Whales\n\nThe great whale of Skarn is called Borealis.\n\n# Seals\n\nThe seal of Orrel is called Bo.\n",
+    "ships.jsonl": '{"id": "a", "title": "Ships", "text": "The oldest ship was built by Ingrid.", "year": 1899}\n'
+    '{"id": "b", "title": "Ships", "text": "The fastest ship was built by Ingrid.", "year": 1925}\n'
+    '{"id": "c", "title": "Ships", "text": "The smallest ship was built by Lucja.", "year": 1950, "afloat": true}\n',
+    "gulls.txt": "The gull eats chips.",
+}
+
+
+@pytest.fixture(autouse=True)
+def _fake_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_models.use_fake_models(monkeypatch)
+
+
+@pytest.fixture
+def index_dir(tmp_path: Path) -> Path:
+    docs = write_files(tmp_path / "docs", FILES)
+    with pipeline.open(tmp_path / "index", create=True) as qa:
+        qa.index([docs])
+    return tmp_path / "index"
+
+
+def doc_ids(qa: QuestionAnswering, question: str, **options: object) -> list[str]:
+    return [one.passage.doc_id for one in qa.search(question, **options)]  # type: ignore[arg-type]
+
+
+def without_time(result: QueryResult) -> tuple[object, ...]:
+    return result.question, result.answer, result.answers, result.passages
+
+
+def frozen_state(index_dir: Path) -> dict[str, bytes]:
+    """Everything that lies in the folder, but SQLite's own side files, which come and go with readers."""
+    files = [path for path in index_dir.rglob("*") if path.is_file() and not path.name.endswith(("-wal", "-shm"))]
+    return {path.name: path.read_bytes() for path in files}
+
+
+# ---- asking --------------------------------------------------------------------------------------------------------
+
+
+def test_an_answer_with_its_place(index_dir: Path) -> None:
+    with pipeline.open(index_dir) as qa:
+        result = qa.query("What is the great whale of Skarn called?")
+        assert result.question == "What is the great whale of Skarn called?"
+        assert result.answer is not None
+        assert result.answer is result.answers[0]
+        assert result.answer.text == "Borealis"
+        assert result.answer.heading == "Whales"
+        assert result.answer.passage.doc_id == "docs/whales.md"
+        document = qa.document("docs/whales.md")
+        assert document is not None
+        assert result.answer.span.of(document.text) == "Borealis"
+        assert result.answer.probability > 0.9  # six words shared: sigmoid(6 - 2.5)
+        assert 0.0 < result.seconds < 60.0
+
+
+def test_equal_answers_from_two_documents_are_one(index_dir: Path) -> None:
+    with pipeline.open(index_dir) as qa:
+        best = qa.query("Which ship was built by whom?").answers[0]
+        assert best.text == "Ingrid"
+        assert sorted(place.passage.doc_id for place in best.places) == ["docs/ships.jsonl#a", "docs/ships.jsonl#b"]
+
+
+def test_no_answer_is_none_and_keeps_the_candidates(index_dir: Path) -> None:
+    with pipeline.open(index_dir) as qa:
+        question = "Who painted the gull?"
+        result = qa.query(question)
+        assert result.answer is None
+        assert result.answers
+        assert all(answer.probability < 0.5 for answer in result.answers)
+        assert qa.query(question, threshold=0.0).answer == result.answers[0]
+        assert qa.query("What is the great whale of Skarn called?", threshold=1.0).answer is None
+
+
+def test_numbers_of_passages_and_answers(index_dir: Path) -> None:
+    with pipeline.open(index_dir) as qa:
+        result = qa.query("ship whale gull seal", top_k=2, n_best=1)
+        assert (len(result.passages), len(result.answers)) == (2, 1)
+        assert len(qa.search("ship whale gull seal", top_k=1000, mode="dense")) == qa.status().passages
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 7])
+def test_many_questions_give_what_each_gives_alone(index_dir: Path, batch: int) -> None:
+    questions = ["What does the gull eat?", "ship", "What is the seal of Orrel called?", "ship", "Who painted the gull?"]
+    with pipeline.open(index_dir) as qa:
+        alone = [without_time(qa.query(question)) for question in questions]
+        assert [without_time(result) for result in qa.query_many(iter(questions), batch=batch)] == alone
+        assert [one[3] for one in alone] == qa.search_many(questions)
+        assert list(qa.query_many([])) == []
+        assert qa.search_many([]) == []
+
+
+def test_questions_are_taken_batch_by_batch(index_dir: Path) -> None:
+    taken: list[int] = []
+
+    def endless() -> object:
+        while True:
+            taken.append(len(taken))
+            yield f"ship {len(taken)}"
+
+    with pipeline.open(index_dir) as qa:
+        results = qa.query_many(endless(), batch=3)  # type: ignore[arg-type]
+        assert taken == []
+        assert next(results).question == "ship 1"
+        assert taken == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ((), ["a", "b", "c"]),
+        (["year>=1900"], ["b", "c"]),
+        (["year>=1900", "year<1950"], ["b"]),
+        (["afloat=true"], ["c"]),
+        ([Condition("year", "=", 1899)], ["a"]),
+        (["doc_id=docs/ships.jsonl#b", Condition("suffix", "=", ".jsonl")], ["b"]),
+        (["year>2000"], []),
+    ],
+)
+@pytest.mark.parametrize("mode", ["hybrid", "dense", "text"])
+def test_where(index_dir: Path, where: list[str | Condition], expected: list[str], mode: str) -> None:
+    with pipeline.open(index_dir) as qa:
+        found = doc_ids(qa, "ship", where=where, mode=mode, top_k=20)
+        assert sorted(i.rpartition("#")[2] for i in found if "#" in i) == expected
+        if where:
+            assert all("#" in i for i in found)
+        result = qa.query("Who built the ship?", where=where, mode=mode)
+        assert [p.passage.doc_id for p in result.passages] == doc_ids(qa, "Who built the ship?", where=where, mode=mode)
+        if not expected:
+            assert (result.answer, result.answers, result.passages) == (None, (), ())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"top_k": 0}, "top_k is 0"),
+        ({"n_best": 0}, "n_best is 0"),
+        ({"mode": "psychic"}, "unknown mode 'psychic'"),
+        ({"threshold": 1.5}, "threshold is 1.5"),
+        ({"threshold": float("nan")}, "threshold is nan"),
+        ({"where": ["year ~ 3"]}, "year ~ 3"),
+    ],
+)
+def test_wrong_arguments(index_dir: Path, options: dict[str, object], message: str) -> None:
+    with pipeline.open(index_dir) as qa, pytest.raises(ValueError, match=message):
+        qa.query("ship", **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("question", ["", " \t", "?!…", "🙂"])
+def test_questions_without_words(index_dir: Path, question: str) -> None:
+    with pipeline.open(index_dir) as qa:
+        for ask in (qa.query, qa.search):
+            with pytest.raises(ValueError, match="ask something"):
+                ask(question)
+
+
+def test_arguments_of_query_many_are_checked_at_the_call(index_dir: Path) -> None:
+    with pipeline.open(index_dir) as qa:
+        for options in ({"batch": 0}, {"n_best": 0}, {"threshold": -0.1}):
+            with pytest.raises(ValueError, match=next(iter(options))):
+                qa.query_many(["ship"], **options)  # type: ignore[arg-type]
+
+
+def test_eight_threads_get_what_one_gets(index_dir: Path) -> None:
+    questions = [f"{word} {number}" for number in range(10) for word in ("ship", "whale of Skarn", "gull", "seal")]
+    with pipeline.open(index_dir) as qa:
+        alone = [without_time(qa.query(question)) for question in questions]
+    start = threading.Barrier(8)
+    with pipeline.open(index_dir) as qa:  # opened anew: the first use of everything happens in threads
+
+        def ask(_: int) -> list[tuple[object, ...]]:
+            start.wait(timeout=30)
+            return [without_time(qa.query(question)) for question in questions]
+
+        with ThreadPoolExecutor(8) as pool:
+            assert all(found == alone for found in pool.map(ask, range(8)))
+
+
+def test_models_are_loaded_once_and_late(index_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+    for name, model in (("encoder", fake_models.BagEncoder()), ("reader", fake_models.LastWordReader())):
+
+        def load(_: str, name: str = name, model: object = model) -> object:
+            loaded.append(name)
+            return model
+
+        monkeypatch.setattr(f"odqa.pipeline.load_{name}", load)
+    with pipeline.open(index_dir) as qa:
+        qa.search("ship", mode="text")
+        assert loaded == []
+        qa.search("ship")
+        assert loaded == ["encoder"]
+        qa.query("ship")
+        qa.query("gull")
+        assert loaded == ["encoder", "reader"]
+
+
+# ---- opening -------------------------------------------------------------------------------------------------------
+
+
+def test_no_index(tmp_path: Path) -> None:
+    with pytest.raises(NoIndexError, match=r"no index in .*nowhere: make one with `odqa index FOLDER --index-dir"):
+        pipeline.open(tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_an_empty_index(tmp_path: Path) -> None:
+    with pipeline.open(tmp_path / "index", create=True) as qa:
+        for ask in (qa.query, qa.search):
+            with pytest.raises(NoIndexError, match="is empty: put documents in with `odqa index"):
+                ask("ship")
+        assert qa.status().documents == 0
+
+
+def test_the_index_folder_comes_from_the_environment(index_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ODQA_INDEX_DIR", str(index_dir))
+    with pipeline.open() as qa:
+        assert qa.status().path == str(index_dir)
+
+
+def test_another_encoder(index_dir: Path) -> None:
+    before = frozen_state(index_dir)
+    with pytest.raises(IndexMismatchError, match=r"made by encoder name='fake-encoder'.*'other-encoder'.*use the"):
+        pipeline.open(index_dir, encoder="other-encoder")
+    with pytest.raises(IndexMismatchError):
+        pipeline.open(index_dir, encoder="other-encoder", create=True)
+    assert frozen_state(index_dir) == before
+
+
+def test_another_revision_of_the_same_encoder(index_dir: Path) -> None:
+    with sqlite3.connect(index_dir / "odqa.sqlite") as connection:
+        connection.execute("UPDATE index_info SET encoder_revision = '0'")
+    connection.close()
+    before = frozen_state(index_dir)
+    for options in ({}, {"writable": True}, {"create": True}):
+        with pytest.raises(IndexMismatchError, match=r"revision='0'.*revision='1'"):
+            pipeline.open(index_dir, **options)
+    assert frozen_state(index_dir) == before
+
+
+def test_an_encoder_that_nobody_knows(index_dir: Path) -> None:
+    with sqlite3.connect(index_dir / "odqa.sqlite") as connection:
+        connection.execute("UPDATE index_info SET encoder = 'lost-encoder'")
+    connection.close()
+    before = frozen_state(index_dir)
+    with pytest.raises(IndexMismatchError, match=r"made by encoder 'lost-encoder', which this odqa does not have"):
+        pipeline.open(index_dir, create=True)
+    with pytest.raises(UnknownModelError, match="'no-such'"):
+        pipeline.open(index_dir, encoder="no-such")
+    with pytest.raises(UnknownModelError, match="'no-such'"):
+        pipeline.open(index_dir, reader="no-such")
+    assert frozen_state(index_dir) == before
+
+
+def test_other_passage_settings(index_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "PASSAGE_TOKENS", 200)
+    with pytest.raises(IndexMismatchError, match="passage_tokens=384"):
+        pipeline.open(index_dir)
+
+
+def test_a_newer_schema(index_dir: Path) -> None:
+    with sqlite3.connect(index_dir / "odqa.sqlite") as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    before = frozen_state(index_dir)
+    for options in ({}, {"create": True}):
+        with pytest.raises(IndexMismatchError, match="has schema 99"):
+            pipeline.open(index_dir, **options)
+    assert frozen_state(index_dir) == before
+
+
+def test_one_writer_and_any_reader(index_dir: Path) -> None:
+    with pipeline.open(index_dir, writable=True) as writer:
+        with pytest.raises(LockedIndexError, match="process"):
+            pipeline.open(index_dir, writable=True)
+        with pipeline.open(index_dir) as reader:
+            assert doc_ids(reader, "gull")[0] == "docs/gulls.txt"
+            writer.delete(["docs/gulls.txt"])
+            assert "docs/gulls.txt" not in doc_ids(reader, "gull")
+            with pytest.raises(ValueError, match="opened for reading"):
+                reader.delete(["docs/whales.md"])
+    with pipeline.open(index_dir, writable=True):
+        pass  # the lock was given back
+
+
+def test_an_index_made_by_another_process_meanwhile_is_taken(tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    folder.mkdir()
+    lock = FolderLock.acquire(folder)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(pipeline.open, folder, create=True, wait_seconds=30)
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.3)
+        make_database(folder, fake_models.identity())
+        lock.release()
+        with waiting.result(timeout=30) as qa:
+            assert qa.status().documents == 0
+
+
+def test_close_twice(index_dir: Path) -> None:
+    qa = pipeline.open(index_dir, writable=True)
+    qa.close()
+    qa.close()
+    with pytest.raises(ValueError, match="is closed"):
+        qa.query("ship")
+
+
+# ---- writing -------------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_path(index_dir: Path, tmp_path: Path) -> None:
+    before = frozen_state(index_dir)
+    with pipeline.open(index_dir, writable=True) as qa, pytest.raises(IngestError, match="nowhere: does not exist"):
+        qa.index([tmp_path / "docs", tmp_path / "nowhere"])
+    assert {k: v for k, v in frozen_state(index_dir).items() if k != "lock"} == {
+        k: v for k, v in before.items() if k != "lock"
+    }
+
+
+def test_delete(index_dir: Path) -> None:
+    with pipeline.open(index_dir, writable=True) as qa:
+        assert qa.delete(["docs/gulls.txt", "docs/none.txt"]) == ["docs/gulls.txt"]
+        assert qa.delete(["docs/gulls.txt"]) == []
+        assert "docs/gulls.txt" not in qa.doc_ids()
+        for mode in settings.MODES:
+            assert "docs/gulls.txt" not in doc_ids(qa, "The gull eats chips.", mode=mode, top_k=50)
+        assert qa.document("docs/gulls.txt") is None
+
+
+def test_a_deleted_document_comes_back_with_the_next_run(index_dir: Path, tmp_path: Path) -> None:
+    with pipeline.open(index_dir, writable=True) as qa:
+        qa.delete(["docs/gulls.txt"])
+        assert qa.index([tmp_path / "docs"]).added == ("docs/gulls.txt",)
+        assert doc_ids(qa, "The gull eats chips.")[0] == "docs/gulls.txt"
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "gone", "foreign"])
+def test_a_damaged_snapshot_is_rebuilt_with_a_notice(index_dir: Path, damage: str) -> None:
+    questions = ["What is the great whale of Skarn called?", "ship", "gull"]
+    with pipeline.open(index_dir) as qa:
+        right = [without_time(qa.query(question)) for question in questions]
+        assert qa.notices == ()
+    (snapshot,) = index_dir.glob("vectors-*.faiss")
+    data = bytearray(snapshot.read_bytes())
+    if damage == "flipped":
+        data[len(data) // 2] ^= 0x10
+        snapshot.write_bytes(data)
+    elif damage == "cut":
+        snapshot.write_bytes(data[: len(data) // 2])
+    elif damage == "foreign":
+        snapshot.write_bytes(b"something else")
+    else:
+        snapshot.unlink()
+    with pipeline.open(index_dir) as qa:
+        assert [without_time(qa.query(question)) for question in questions] == right
+        assert any("rebuilt from odqa.sqlite" in notice for notice in qa.notices)
+    with pipeline.open(index_dir) as qa:
+        assert [without_time(qa.query(question)) for question in questions] == right
+        assert qa.notices == ()
+    assert pipeline.check(index_dir).clean
+
+
+def test_check(index_dir: Path, tmp_path: Path) -> None:
+    report = pipeline.check(index_dir)
+    assert report.clean
+    assert (report.problems, report.documents) == ((), 5)
+    with pytest.raises(NoIndexError):
+        pipeline.check(tmp_path / "nowhere")
+    with pipeline.open(index_dir, writable=True), pytest.raises(LockedIndexError):
+        pipeline.check(index_dir)
