@@ -8,13 +8,27 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from odqa import arguments, rendering, settings
 from odqa.errors import IngestError
 from odqa.models import registry
+from odqa.options import (
+    MOST,
+    EncoderOption,
+    IndexDir,
+    Json,
+    Mode,
+    QuestionsOption,
+    ReaderOption,
+    ThresholdOption,
+    TopK,
+    Wait,
+    WhereOption,
+    checked,
+)
 from odqa.outcome import failed, note, prepare, settle
 from odqa.printable import to_json
 from odqa.rendering import Screen
@@ -24,7 +38,6 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-MOST = 10_000  # largest --top-k and --n-best
 INTERRUPTED = "interrupted"
 INTERRUPTED_INDEX = (
     "interrupted; what was committed stays in the index. To go on, run the same command again: "
@@ -37,55 +50,6 @@ _USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 class _Interrupted(Exception):  # noqa: N818 - not an error
     """Ctrl-C, with the message to show."""
 
-
-def _checked(check: Callable[[Any], None]) -> Callable[[Any], Any]:
-    """Make the callback of a parameter: each value goes through `check`, whose ValueError is a usage error."""
-
-    def callback(value: Any) -> Any:  # noqa: ANN401 - a value, a list of them, or None where none was given
-        for one in value if isinstance(value, list | tuple) else [value]:
-            if one is None:
-                continue
-            try:
-                check(one)
-            except ValueError as error:
-                raise typer.BadParameter(str(error)) from None
-        return value
-
-    return callback
-
-
-IndexDir = Annotated[
-    str | None,
-    typer.Option(
-        "--index-dir",
-        metavar="FOLDER",
-        callback=_checked(arguments.path),
-        help=f"Folder of the index; else ODQA_INDEX_DIR, else {settings.DEFAULT_INDEX_DIR.as_posix()}.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON.")]
-Mode = Annotated[
-    str,
-    typer.Option(
-        "--mode", metavar="|".join(settings.MODES), callback=_checked(arguments.mode), help="How passages are found."
-    ),
-]
-TopK = Annotated[int, typer.Option("--top-k", metavar="NUMBER", min=1, max=MOST, help="Passages retrieved.")]
-Wait = Annotated[
-    float,
-    typer.Option(
-        "--wait", metavar="SECONDS", callback=_checked(arguments.seconds), help="How long to wait for another writer."
-    ),
-]
-WhereOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--where",
-        metavar="CONDITION",
-        callback=_checked(arguments.condition),
-        help="Only documents with KEY=VALUE; repeatable.",
-    ),
-]
 
 app = typer.Typer(
     name="odqa",
@@ -134,18 +98,10 @@ def _need_command(context: typer.Context) -> None:
 @app.command("index")
 def index_command(
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH", callback=_checked(arguments.path), help="Files and folders.")
+        list[str], typer.Argument(metavar="PATH", callback=checked(arguments.path), help="Files and folders.")
     ],
     index_dir: IndexDir = None,
-    encoder: Annotated[
-        str | None,
-        typer.Option(
-            "--encoder",
-            metavar="NAME",
-            callback=_checked(arguments.text),
-            help="Encoder of a new index; else ODQA_ENCODER.",
-        ),
-    ] = None,
+    encoder: EncoderOption = None,
     prune: Annotated[bool, typer.Option("--prune", help="Remove documents whose file is gone.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first file that would be skipped.")] = False,
     wait: Wait = 0.0,
@@ -171,36 +127,17 @@ def index_command(
 def query_command(
     question: Annotated[
         str | None,
-        typer.Argument(metavar="QUESTION", callback=_checked(arguments.text), help="The question, in quotes."),
+        typer.Argument(metavar="QUESTION", callback=checked(arguments.text), help="The question, in quotes."),
     ] = None,
-    questions: Annotated[
-        str | None,
-        typer.Option(
-            "--questions",
-            metavar="FILE",
-            callback=_checked(arguments.path),
-            help='File of questions, one a line or JSON lines with "question"; - for standard input.',
-        ),
-    ] = None,
+    questions: QuestionsOption = None,
     top_k: TopK = settings.TOP_K,
     n_best: Annotated[
         int, typer.Option("--n-best", metavar="NUMBER", min=1, max=MOST, help="Answers returned.")
     ] = settings.N_BEST,
     mode: Mode = settings.DEFAULT_MODE,
     where: WhereOption = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            "--threshold",
-            metavar="PROBABILITY",
-            callback=_checked(arguments.probability),
-            help="Least probability of an answer, between 0 and 1; else the reader's own.",
-        ),
-    ] = None,
-    reader: Annotated[
-        str | None,
-        typer.Option("--reader", metavar="NAME", callback=_checked(arguments.text), help="Reader; else ODQA_READER."),
-    ] = None,
+    threshold: ThresholdOption = None,
+    reader: ReaderOption = None,
     index_dir: IndexDir = None,
     as_json: Json = False,
 ) -> None:
@@ -217,7 +154,7 @@ def query_command(
 @app.command("search")
 def search_command(
     question: Annotated[
-        str, typer.Argument(metavar="QUESTION", callback=_checked(arguments.text), help="The question, in quotes.")
+        str, typer.Argument(metavar="QUESTION", callback=checked(arguments.text), help="The question, in quotes.")
     ],
     top_k: TopK = settings.TOP_K,
     mode: Mode = settings.DEFAULT_MODE,
@@ -237,7 +174,7 @@ def search_command(
 @app.command("delete")
 def delete_command(
     doc_ids: Annotated[
-        list[str], typer.Argument(metavar="DOC_ID", callback=_checked(arguments.text), help="Ids of documents.")
+        list[str], typer.Argument(metavar="DOC_ID", callback=checked(arguments.text), help="Ids of documents.")
     ],
     index_dir: IndexDir = None,
     wait: Wait = 0.0,
@@ -280,6 +217,55 @@ def check_command(
     _show(report, rendering.show_check, as_json=as_json)
     if not report.clean:
         raise typer.Exit(1)
+
+
+@app.command("evaluate")
+def evaluate_command(
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATASET",
+            callback=checked(arguments.path),
+            help="SQuAD-format file, or JSON lines of question and answers; may be gzipped.",
+        ),
+    ],
+    index_dir: Annotated[
+        str | None,
+        typer.Option(
+            "--index-dir",
+            metavar="FOLDER",
+            callback=checked(arguments.path),
+            help="Index to ask; without it a SQuAD-format file is asked over its own paragraphs.",
+        ),
+    ] = None,
+    mode: Mode = settings.DEFAULT_MODE,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="NUMBER", min=1, help="Take so many questions at random.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="NUMBER", help="Seed of that choice.")] = 0,
+    titles: Annotated[
+        bool, typer.Option("--titles", help="Give the paragraphs of a SQuAD-format file their article's title.")
+    ] = False,
+    encoder: EncoderOption = None,
+    reader: ReaderOption = None,
+    as_json: Json = False,
+) -> None:
+    """Measure retrieval, reading and the whole path on questions with known answers."""
+    from odqa import evaluation
+
+    with rendering.stage_progress(sys.stderr) as progress:
+        report = evaluation.evaluate(
+            Path(dataset),
+            index_dir=Path(index_dir) if index_dir is not None else None,
+            mode=mode,
+            limit=limit,
+            seed=seed,
+            with_titles=titles,
+            encoder=encoder,
+            reader=reader,
+            progress=progress,
+        )
+    _show(report, rendering.show_evaluation, as_json=as_json)
 
 
 @models_app.command("list")

@@ -7,6 +7,7 @@ import json
 import random
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from odqa.models import registry
 from odqa.protocols import Encoder, PreparedDocument
 from odqa.reader.extractive import ExtractiveReader
 from odqa.retriever.encoder import load_encoder
+from odqa.retriever.hybrid import has_words
 from odqa.store.index import Index, IndexIdentity
 from odqa.types import Document, QueryResult, RetrievedPassage, Span
 
@@ -59,13 +61,14 @@ def read_dataset(path: Path) -> Dataset:
     """Read a SQuAD-format file (.json) or JSON lines of `{"question", "answers"}`; either may be gzipped.
 
     Raises:
-        IngestError: the file cannot be read, is neither, or holds no questions; the message says which.
+        IngestError: the file cannot be read, is neither, holds no questions, or one without words, or a blank
+            paragraph; the message says which.
     """
     try:
         opener: Callable[..., IO[str]] = gzip.open if path.suffix == ".gz" else open
-        with opener(path, "rt", encoding="utf-8") as file:
+        with opener(path, "rt", encoding="utf-8-sig") as file:
             text = file.read()
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise IngestError(f"the data set {path} cannot be read: {error}") from error
     try:
         dataset = _squad(json.loads(text)) if '"paragraphs"' in text[:1_000_000] else _lines(text)
@@ -75,6 +78,12 @@ def read_dataset(path: Path) -> Dataset:
         ) from error
     if not dataset.questions:
         raise IngestError(f"the data set {path} holds no questions")
+    for number, gold in enumerate(dataset.questions, start=1):
+        if not has_words(gold.question):
+            raise IngestError(f"the data set {path}: question {number} has no words: {gold.question!r}; take it out")
+    for number, text in enumerate(dataset.paragraphs, start=1):
+        if not text.strip():
+            raise IngestError(f"the data set {path}: paragraph {number} is blank; take it out")
     return dataset
 
 
@@ -93,8 +102,14 @@ def _squad(content: dict[str, Any]) -> Dataset:
 
 
 def _lines(text: str) -> Dataset:
-    records = [json.loads(line) for line in text.splitlines() if line.strip()]
-    return Dataset(tuple(GoldQuestion(str(r["question"]), tuple(map(str, r["answers"]))) for r in records))
+    return Dataset(tuple(_line(json.loads(line)) for line in text.split("\n") if line.strip()))
+
+
+def _line(record: dict[str, Any]) -> GoldQuestion:
+    question, answers = record["question"], record["answers"]
+    if not isinstance(question, str) or not isinstance(answers, list) or not all(isinstance(a, str) for a in answers):
+        raise TypeError('"question" has to be a text and "answers" a list of texts')
+    return GoldQuestion(question, tuple(answers))
 
 
 @contextmanager

@@ -26,6 +26,8 @@ from odqa.types import (
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from odqa.evaluation import EvaluationReport
+
 NO_ANSWER = "No answer: the documents do not say."
 WINDOW = 240  # code points of a passage shown on either side of an answer
 EXCERPT = 320  # code points of a passage shown in a list
@@ -228,6 +230,15 @@ def show_check(report: CheckReport, screen: Screen) -> None:
     screen.line(f"{verdict}: {report.documents} documents, {report.passages} passages, {len(report.problems)} problems")
 
 
+def show_evaluation(report: EvaluationReport, screen: Screen) -> None:
+    """Show the figures of a measurement, a line each."""
+    stages = (("retrieval", report.retrieval), ("reading", report.reading), ("end to end", report.end_to_end))
+    for stage, figures in stages:
+        for name, value in figures.items():
+            screen.line(f"{stage:<11} {name:<18} {value:.4f}")
+    screen.line(f"{report.questions} questions in {report.seconds:.1f} s")
+
+
 def show_models(specs: Sequence[registry.ModelSpec], screen: Screen) -> None:
     """Show the models of the registry."""
     for spec in specs:
@@ -273,14 +284,35 @@ def index_progress(
 ) -> Iterator[Callable[[IndexProgress], None]]:
     """Give a callback that shows how an indexing run stands: a bar on a terminal, else a plain line now and then."""
     began = clock()
+    with _progress(stream, clock, began) as show:
+
+        def report(progress: IndexProgress) -> None:
+            text = progress_text(progress, clock() - began)
+            show(text, progress.bytes_done, progress.bytes_total)
+
+        yield report
+
+
+@contextmanager
+def stage_progress(
+    stream: TextIO, *, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Callable[[str, int, int], None]]:
+    """Give a callback (stage, done, all) that shows how a measurement stands, as `index_progress` does."""
+    with _progress(stream, clock, clock()) as show:
+        yield lambda stage, done, total: show(f"{stage}: {done} of {total}", done, total)
+
+
+@contextmanager
+def _progress(stream: TextIO, clock: Callable[[], float], began: float) -> Iterator[Callable[[str, int, int], None]]:
+    """Give a callback (text, done, total): a bar on a terminal, else a plain line every `PLAIN_SECONDS`."""
     if not is_terminal(stream) or os.environ.get("TERM") == "dumb":
         last = began
 
-        def lines(progress: IndexProgress) -> None:
+        def lines(text: str, _done: int, _total: int) -> None:
             nonlocal last
             if clock() - last >= PLAIN_SECONDS:
                 last = clock()
-                stream.write(visible(f"odqa: {progress_text(progress, last - began)}") + "\n")
+                stream.write(visible(f"odqa: {text}") + "\n")
                 stream.flush()
 
         yield lines
@@ -288,17 +320,12 @@ def index_progress(
     from rich.progress import BarColumn, Progress, TextColumn
 
     columns = (BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f} %"))
-    text = TextColumn("{task.description}", markup=False)
+    description = TextColumn("{task.description}", markup=False)
     with Progress(
-        *columns, text, console=_console(stream), transient=True, redirect_stdout=False, redirect_stderr=False
+        *columns, description, console=_console(stream), transient=True, redirect_stdout=False, redirect_stderr=False
     ) as bar:
         task = bar.add_task("reading", total=None)
-
-        def bars(progress: IndexProgress) -> None:
-            shown = visible(progress_text(progress, clock() - began))
-            bar.update(task, description=shown, completed=progress.bytes_done, total=progress.bytes_total or None)
-
-        yield bars
+        yield lambda text, done, total: bar.update(task, description=visible(text), completed=done, total=total or None)
 
 
 def progress_text(progress: IndexProgress, seconds: float) -> str:

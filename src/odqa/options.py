@@ -1,0 +1,90 @@
+"""The options that several commands share, and how a value that was typed is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from odqa import arguments, settings
+
+MOST = 10_000  # largest --top-k and --n-best
+
+
+def checked(check: Callable[[Any], None]) -> Callable[[Any], Any]:
+    """Make the callback of a parameter: each value goes through `check`, whose ValueError is a usage error."""
+
+    def callback(value: Any) -> Any:  # noqa: ANN401 - a value, a list of them, or None where none was given
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if one is None:
+                continue
+            try:
+                check(one)
+            except ValueError as error:
+                raise typer.BadParameter(str(error)) from None
+        return value
+
+    return callback
+
+
+IndexDir = Annotated[
+    str | None,
+    typer.Option(
+        "--index-dir",
+        metavar="FOLDER",
+        callback=checked(arguments.path),
+        help=f"Folder of the index; else ODQA_INDEX_DIR, else {settings.DEFAULT_INDEX_DIR.as_posix()}.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON.")]
+Mode = Annotated[
+    str,
+    typer.Option(
+        "--mode", metavar="|".join(settings.MODES), callback=checked(arguments.mode), help="How passages are found."
+    ),
+]
+TopK = Annotated[int, typer.Option("--top-k", metavar="NUMBER", min=1, max=MOST, help="Passages retrieved.")]
+Wait = Annotated[
+    float,
+    typer.Option(
+        "--wait", metavar="SECONDS", callback=checked(arguments.seconds), help="How long to wait for another writer."
+    ),
+]
+WhereOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="CONDITION",
+        callback=checked(arguments.condition),
+        help="Only documents with KEY=VALUE; repeatable.",
+    ),
+]
+EncoderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder", metavar="NAME", callback=checked(arguments.text), help="Encoder of a new index; else ODQA_ENCODER."
+    ),
+]
+ReaderOption = Annotated[
+    str | None,
+    typer.Option("--reader", metavar="NAME", callback=checked(arguments.text), help="Reader; else ODQA_READER."),
+]
+QuestionsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--questions",
+        metavar="FILE",
+        callback=checked(arguments.path),
+        help='File of questions, one a line or JSON lines with "question"; - for standard input.',
+    ),
+]
+ThresholdOption = Annotated[
+    float | None,
+    typer.Option(
+        "--threshold",
+        metavar="PROBABILITY",
+        callback=checked(arguments.probability),
+        help="Least probability of an answer, between 0 and 1; else the reader's own.",
+    ),
+]
