@@ -1,5 +1,4 @@
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -190,13 +189,11 @@ def test_progress_text() -> None:
 
 
 def test_progress_without_a_terminal_is_a_line_every_ten_seconds() -> None:
-    def times() -> Iterator[float]:
-        yield from (0.0, 3.0, 9.9, 10.0, 10.0, 15.0, 20.1, 20.1)
-
-    ticks = times()
+    now = [0.0]
     out = io.StringIO()
-    with rendering.index_progress(out, clock=lambda: next(ticks)) as progress:
-        for count in range(5):
+    with rendering.index_progress(out, clock=lambda: now[0]) as progress:
+        for count, seconds in enumerate((3.0, 9.9, 10.0, 15.0, 20.1)):
+            now[0] = seconds
             progress(IndexProgress(count, 10, 50, 100, "/in/\x1b[2Ja.txt"))
     assert out.getvalue().splitlines() == [
         "odqa: 2 documents, 10 passages (1.0/s), 0:00:10 left, \\x1b[2Ja.txt",
