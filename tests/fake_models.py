@@ -131,7 +131,7 @@ def use_fake_models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("odqa.settings.DEFAULT_READER", READER)
     for module in ("odqa.pipeline", "odqa.evaluation"):
         monkeypatch.setattr(f"{module}.load_encoder", lambda name: BagEncoder(specs[name]))
-    monkeypatch.setattr("odqa.pipeline.load_reader", lambda name: LastWordReader())
+    monkeypatch.setattr("odqa.pipeline.load_reader", lambda _: LastWordReader())
 
 
 @contextmanager

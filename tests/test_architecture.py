@@ -39,8 +39,8 @@ FLOORS = {
 }
 OWNERS = {
     "faiss": {"store/vector_index.py"},
-    "sqlalchemy": {"store/*"},
-    "sqlite3": {"store/*"},
+    "sqlalchemy": {"store/schema.py", "store/metadata_store.py"},
+    "sqlite3": {"store/schema.py"},
     "openvino": {"models/runtime.py"},
     "tokenizers": {"models/runtime.py"},
     "typer": {"cli.py", "options.py"},

@@ -54,6 +54,7 @@ def test_questions_come_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> 
         (b'{"question": ["Who?"]}\n', 'line 1: has no text under "question"'),
         (b'{"question": " "}\n', "line 1: the question cannot be asked: it is blank"),
         (b'{"question": "\\ud800"}\n', "line 1: the question cannot be asked"),
+        (b"Who?\n?!\n", "line 2: the question cannot be asked: '?!' has no words"),
     ],
 )
 def test_malformed_questions_are_named(tmp_path: Path, data: bytes, message: str) -> None:

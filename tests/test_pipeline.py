@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,13 +19,15 @@ from odqa.errors import (
     UnknownModelError,
 )
 from odqa.pipeline import QuestionAnswering
+from odqa.protocols import SpanCandidate
 from odqa.store.filters import Condition
 from odqa.store.folder import make_database
 from odqa.store.lock import FolderLock
 from odqa.types import QueryResult
 
 FILES = {
-    "whales.md": "# Whales\n\nThe great whale of Skarn is called Borealis.\n\n# Seals\n\nThe seal of Orrel is called Bo.\n",
+    "whales.md": "# Whales\n\nThe great whale of Skarn is called Borealis.\n\n"
+    "# Seals\n\nThe seal of Orrel is called Bo.\n",
     "ships.jsonl": '{"id": "a", "title": "Ships", "text": "The oldest ship was built by Ingrid.", "year": 1899}\n'
     '{"id": "b", "title": "Ships", "text": "The fastest ship was built by Ingrid.", "year": 1925}\n'
     '{"id": "c", "title": "Ships", "text": "The smallest ship was built by Lucja.", "year": 1950, "afloat": true}\n',
@@ -103,9 +106,28 @@ def test_numbers_of_passages_and_answers(index_dir: Path) -> None:
         assert len(qa.search("ship whale gull seal", top_k=1000, mode="dense")) == qa.status().passages
 
 
+def test_as_many_spans_are_read_however_few_answers_are_wanted(
+    index_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else merging, support and margins, and with them the probability, would depend on `n_best`."""
+    asked: list[int] = []
+
+    class Recording(fake_models.LastWordReader):
+        def read(self, question: str, passages: Sequence[str], *, n_best: int) -> list[SpanCandidate]:
+            asked.append(n_best)
+            return super().read(question, passages, n_best=n_best)
+
+    monkeypatch.setattr("odqa.pipeline.load_reader", lambda _: Recording())
+    with pipeline.open(index_dir) as qa:
+        few, many = qa.query("Which ship was built by whom?", n_best=1), qa.query("Which ship was built by whom?")
+        qa.query("ship", n_best=settings.SPAN_CANDIDATES + 7)
+    assert few.answers == many.answers[:1]
+    assert asked == [settings.SPAN_CANDIDATES] * 2 + [settings.SPAN_CANDIDATES + 7]
+
+
 @pytest.mark.parametrize("batch", [1, 2, 3, 7])
 def test_many_questions_give_what_each_gives_alone(index_dir: Path, batch: int) -> None:
-    questions = ["What does the gull eat?", "ship", "What is the seal of Orrel called?", "ship", "Who painted the gull?"]
+    questions = ["What does the gull eat?", "ship", "What is the seal called?", "ship", "Who painted the gull?"]
     with pipeline.open(index_dir) as qa:
         alone = [without_time(qa.query(question)) for question in questions]
         assert [without_time(result) for result in qa.query_many(iter(questions), batch=batch)] == alone

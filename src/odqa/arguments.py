@@ -23,6 +23,13 @@ def text(value: str) -> None:
         raise ValueError(f"{value} is not valid UTF-8") from None
 
 
+def question(value: str) -> None:
+    """Refuse a question that is blank or has neither letter nor digit, before a model is loaded for it."""
+    text(value)
+    if not any(character.isalnum() for character in value):
+        raise ValueError(f"{value.strip()!r} has no words; ask something")
+
+
 def path(value: str) -> None:
     """Refuse a path that is blank: an empty variable of a shell is not the working folder; nor can a path hold NUL."""
     if not value.strip() or "\0" in value:
@@ -83,19 +90,19 @@ def read_questions(name: str) -> tuple[list[str], int]:
 
 
 def _question(line: str, where: str) -> str:
-    if not line.lstrip().startswith("{"):
-        return line.strip()
+    asked = line.strip()
+    if asked.startswith("{"):
+        try:
+            asked = json.loads(line).get("question")
+        except ValueError as error:
+            raise ValueError(f"{where}: begins with {{ but is not JSON: {error}") from None
+        if not isinstance(asked, str):
+            raise ValueError(f'{where}: has no text under "question"')
     try:
-        question = json.loads(line).get("question")
-    except ValueError as error:
-        raise ValueError(f"{where}: begins with {{ but is not JSON: {error}") from None
-    if not isinstance(question, str):
-        raise ValueError(f'{where}: has no text under "question"')
-    try:
-        text(question)
+        question(asked)
     except ValueError as error:
         raise ValueError(f"{where}: the question cannot be asked: {error}") from None
-    return question
+    return asked
 
 
 def existing(paths: Sequence[str]) -> str | None:

@@ -127,7 +127,7 @@ def index_command(
 def query_command(
     question: Annotated[
         str | None,
-        typer.Argument(metavar="QUESTION", callback=checked(arguments.text), help="The question, in quotes."),
+        typer.Argument(metavar="QUESTION", callback=checked(arguments.question), help="The question, in quotes."),
     ] = None,
     questions: QuestionsOption = None,
     top_k: TopK = settings.TOP_K,
@@ -154,7 +154,7 @@ def query_command(
 @app.command("search")
 def search_command(
     question: Annotated[
-        str, typer.Argument(metavar="QUESTION", callback=checked(arguments.text), help="The question, in quotes.")
+        str, typer.Argument(metavar="QUESTION", callback=checked(arguments.question), help="The question, in quotes.")
     ],
     top_k: TopK = settings.TOP_K,
     mode: Mode = settings.DEFAULT_MODE,

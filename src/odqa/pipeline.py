@@ -19,7 +19,6 @@ from odqa.reader.merge import Calibration, accepted, answers
 from odqa.retriever.encoder import load_encoder
 from odqa.retriever.hybrid import HybridRetriever
 from odqa.store.filters import Condition, parse_condition
-from odqa.store.folder import compare_identities
 from odqa.store.index import Index, IndexIdentity
 from odqa.types import (
     Answer,
@@ -78,8 +77,11 @@ def open(  # noqa: A001 - `odqa.open` reads as `gzip.open` does
 
 
 def _open_index(folder: Path, asked: IndexIdentity | None, *, writable: bool, wait_seconds: float) -> Index:
-    """Open an index that fits what was asked for, else its own encoder, which must be the very files that made it."""
-    if asked is None:  # compared before anything is locked or written
+    """Open an index that fits what was asked for, else its own encoder, which must be the very files that made it.
+
+    What does not fit is found before anything is locked or written.
+    """
+    if asked is None:
         with Index.open(folder) as index:
             asked = _own_identity(index)
     return Index.open(folder, writable=writable, expected=asked, wait_seconds=wait_seconds)
@@ -88,14 +90,12 @@ def _open_index(folder: Path, asked: IndexIdentity | None, *, writable: bool, wa
 def _own_identity(index: Index) -> IndexIdentity:
     name = index.identity.encoder.name
     try:
-        identity = _identity(name)
+        return _identity(name)
     except UnknownModelError as error:
         raise IndexMismatchError(
             f"the index in {index.folder} was made by encoder {name!r}, which this odqa does not have: use the version "
             "of odqa that made it, or index the documents again into another folder"
         ) from error
-    compare_identities(index.folder, index.identity, identity)
-    return identity
 
 
 def _identity(encoder: str) -> IndexIdentity:

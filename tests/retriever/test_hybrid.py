@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import fake_models
 import numpy as np
@@ -35,9 +34,7 @@ class ListedIndex:
         distances = np.array([[d for _, d in kept]] * len(vectors), np.float32).reshape(len(vectors), top_k)
         return distances, np.array([[i for i, _ in kept]] * len(vectors), np.int64).reshape(len(vectors), top_k)
 
-    def search_text(
-        self, expression: str, *, top_k: int, allowed: np.ndarray | None = None
-    ) -> list[tuple[int, float]]:
+    def search_text(self, expression: str, *, top_k: int, allowed: np.ndarray | None = None) -> list[tuple[int, float]]:
         return [(i, s) for i, s in self.text if allowed is None or i in allowed][:top_k]
 
     def passages(self, ids: Sequence[int]) -> dict[int, Passage]:
@@ -162,9 +159,41 @@ def test_words(question: str, wordy: bool) -> None:
 
 # ---- with the real store: no question is FTS5 syntax ---------------------------------------------------------------
 
-SYNTAX = ["AND", "OR", "NOT", "NEAR(whale, 2)", "whale*", "^whale", "title : whale", "{title} : whale", "- whale"]
-SYNTAX += ['"', '""whale""', "'", "(", ")", "((whale", "whale)", "a + whale", "whale;--", "\x00whale", "whale\\", "_", ","]
-SYNTAX += ["whale AND", "NOT whale", "ﬁn", "WHALE", "İstanbul", "ǅ whale", "e\u0301 whale", "🙂whale🙂", "東京whale", "\ufeffwhale"]
+# One a line.
+SYNTAX = """
+AND
+OR
+NOT
+whale AND
+NOT whale
+NEAR(whale, 2)
+whale*
+^whale
+title : whale
+{title} : whale
+- whale
+a + whale
+"
+""whale""
+'
+(
+)
+((whale
+whale)
+whale;--
+\x00whale
+whale\\
+_
+,
+ﬁn
+WHALE
+İstanbul
+ǅ whale
+e\u0301 whale
+🙂whale🙂
+東京whale
+\ufeffwhale
+""".strip().split("\n")
 
 
 @pytest.fixture(scope="module")
