@@ -26,6 +26,12 @@ def test_text_refuses(value: str) -> None:
         arguments.text(value)
 
 
+def test_stage_refuses() -> None:
+    arguments.stage("reading")
+    with pytest.raises(ValueError, match="end to end is none of retrieval, reading, end-to-end"):
+        arguments.stage("end to end")
+
+
 def test_bounds_are_allowed() -> None:
     arguments.probability(0.0)
     arguments.probability(1.0)

@@ -238,7 +238,13 @@ def test_progress(squad_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("odqa.evaluation.BATCH", 3)
     seen: list[tuple[str, int, int]] = []
     evaluate(squad_file, progress=lambda *given: seen.append(given))
-    assert seen == [(stage, done, 4) for stage in ("retrieval", "reading", "end to end") for done in (3, 4)]
+    assert seen == [(stage, done, 4) for stage in ("retrieval", "reading", "end-to-end") for done in (3, 4)]
+
+
+def test_one_stage_alone(squad_file: Path) -> None:
+    whole = evaluate(squad_file)
+    report = evaluate(squad_file, stages=["reading"])
+    assert (report.retrieval, report.reading, report.end_to_end) == ({}, whole.reading, {})
 
 
 def test_wrong_arguments(squad_file: Path, tmp_path: Path) -> None:
@@ -246,5 +252,7 @@ def test_wrong_arguments(squad_file: Path, tmp_path: Path) -> None:
         evaluate(squad_file, limit=0)
     with pytest.raises(ValueError, match="unknown mode 'odd'"):
         evaluate(squad_file, mode="odd")
+    with pytest.raises(ValueError, match="unknown stage 'odd'"):
+        evaluate(squad_file, stages=["odd"])
     with pytest.raises(NoIndexError):
         evaluate(squad_file, index_dir=tmp_path / "nowhere")

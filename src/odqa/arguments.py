@@ -42,6 +42,12 @@ def mode(value: str) -> None:
         raise ValueError(f"{value!r} is not one of {', '.join(settings.MODES)}")
 
 
+def stage(value: str) -> None:
+    """Refuse what is no stage of a measurement."""
+    if value not in settings.EVALUATION_STAGES:
+        raise ValueError(f"{value} is none of {', '.join(settings.EVALUATION_STAGES)}")
+
+
 def condition(value: str) -> None:
     """Refuse a malformed condition on documents."""
     text(value)

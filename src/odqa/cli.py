@@ -23,6 +23,7 @@ from odqa.options import (
     Mode,
     QuestionsOption,
     ReaderOption,
+    StagesOption,
     ThresholdOption,
     TopK,
     Wait,
@@ -246,6 +247,7 @@ def evaluate_command(
     titles: Annotated[
         bool, typer.Option("--titles", help="Give the paragraphs of a SQuAD-format file their article's title.")
     ] = False,
+    stages: StagesOption = None,
     encoder: EncoderOption = None,
     reader: ReaderOption = None,
     as_json: Json = False,
@@ -263,6 +265,7 @@ def evaluate_command(
             with_titles=titles,
             encoder=encoder,
             reader=reader,
+            stages=stages or settings.EVALUATION_STAGES,
             progress=progress,
         )
     _show(report, rendering.show_evaluation, as_json=as_json)

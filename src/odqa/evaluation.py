@@ -150,19 +150,24 @@ def evaluate(
     with_titles: bool = False,
     encoder: str | None = None,
     reader: str | None = None,
+    stages: Sequence[str] = settings.EVALUATION_STAGES,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> EvaluationReport:
     """Measure retrieval, reading and the whole path on a data set.
 
     Without `index_dir` a SQuAD-format file is asked over its own paragraphs, and a passage counts as found when it is
     the question's own paragraph. With `index_dir` a passage counts as found when it holds an accepted answer. `limit`
-    takes that many questions, chosen by `seed`. `progress` is called with the stage, questions done and all questions.
+    takes that many questions, chosen by `seed`. `stages` are those of `settings.EVALUATION_STAGES` to measure.
+    `progress` is called with the stage, questions done and all questions.
 
     Raises:
         IngestError: the data set cannot be read or is empty.
         NoIndexError: JSON lines were given without `index_dir`, or the folder holds no index.
-        ValueError: an unknown mode, or `limit` below 1.
+        ValueError: an unknown mode or stage, or `limit` below 1.
     """
+    unknown = [stage for stage in stages if stage not in settings.EVALUATION_STAGES]
+    if unknown:
+        raise ValueError(f"unknown stage {unknown[0]!r}: one of {', '.join(settings.EVALUATION_STAGES)}")
     began = time.perf_counter()
     dataset = read_dataset(path)
     chosen = list(dataset.questions)
@@ -172,7 +177,7 @@ def evaluate(
         chosen = random.Random(seed).sample(chosen, min(limit, len(chosen)))  # noqa: S311 - a sample, not a secret
     if index_dir is not None or not dataset.paragraphs:
         with pipeline.open(index_dir, encoder=encoder, reader=reader) as qa:
-            report = _measure(qa, chosen, dataset, own=False, mode=mode, progress=progress)
+            report = _measure(qa, chosen, dataset, own=False, mode=mode, stages=stages, progress=progress)
     else:
         spec = registry.find(settings.encoder_name(encoder) or settings.DEFAULT_ENCODER)
         loaded = load_encoder(spec.name)
@@ -180,7 +185,7 @@ def evaluate(
             paragraph_index(dataset, encoder=loaded, with_titles=with_titles) as folder,
             pipeline.open(folder, encoder=spec.name, reader=reader) as qa,
         ):
-            report = _measure(qa, chosen, dataset, own=True, mode=mode, progress=progress)
+            report = _measure(qa, chosen, dataset, own=True, mode=mode, stages=stages, progress=progress)
     return EvaluationReport(*report, questions=len(chosen), seconds=time.perf_counter() - began)
 
 
@@ -191,10 +196,11 @@ def _measure(
     *,
     own: bool,
     mode: str,
+    stages: Sequence[str],
     progress: Callable[[str, int, int], None] | None,
 ) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
     def batches(stage: str) -> Iterator[Sequence[GoldQuestion]]:
-        for at in range(0, len(chosen), BATCH):
+        for at in range(0, len(chosen) if stage in stages else 0, BATCH):
             yield chosen[at : at + BATCH]
             if progress is not None:
                 progress(stage, min(at + BATCH, len(chosen)), len(chosen))
@@ -208,7 +214,7 @@ def _measure(
         for batch in batches("reading"):
             reading += _read(qa.reader, [gold for gold in batch if gold.answers], dataset.paragraphs)
     results: list[tuple[GoldQuestion, QueryResult]] = []
-    for batch in batches("end to end"):
+    for batch in batches("end-to-end"):
         results += zip(batch, qa.query_many([gold.question for gold in batch], mode=mode), strict=True)
     return (
         _retrieval_figures(hits),
@@ -267,5 +273,6 @@ def _end_to_end_figures(results: Sequence[tuple[GoldQuestion, QueryResult]]) -> 
     figures = _mean({"em": 0, "f1": 1}, scores)
     if any(right) and not all(right):
         figures["auroc"] = metrics.auroc(probabilities, right)
-    figures["ece"] = metrics.expected_calibration_error(probabilities, right)
+    if results:
+        figures["ece"] = metrics.expected_calibration_error(probabilities, right)
     return figures

@@ -88,3 +88,12 @@ ThresholdOption = Annotated[
         help="Least probability of an answer, between 0 and 1; else the reader's own.",
     ),
 ]
+StagesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--stage",
+        metavar="|".join(settings.EVALUATION_STAGES),
+        callback=checked(arguments.stage),
+        help="Measure this only; repeatable. Without it everything is measured.",
+    ),
+]

@@ -34,6 +34,7 @@ COMMIT_PASSAGES = 256  # passages per transaction while indexing
 MAX_FILE_BYTES = 100 * 1024 * 1024
 MAX_RECORD_BYTES = 16 * 1024 * 1024  # one line of JSON lines
 
+EVALUATION_STAGES = ("retrieval", "reading", "end-to-end")
 MODES = ("hybrid", "dense", "text")
 DEFAULT_MODE = "hybrid"
 
