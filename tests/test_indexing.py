@@ -277,6 +277,20 @@ def many(folder: Path) -> Path:
     return write_files(folder, {f"{i:02}.txt": f"Whale {i} sings song number {i * i}." for i in range(40)})
 
 
+def test_progress_goes_on_within_a_file(tmp_path: Path, index_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "COMMIT_PASSAGES", 1)
+    lines = [json.dumps({"id": f"r{n}", "text": f"The entry {n} of {os.urandom(8000).hex()}."}) for n in range(6)]
+    path = tmp_path / "big.jsonl.gz"
+    path.write_bytes(gzip.compress("\n".join(lines).encode()))
+    seen: list[IndexProgress] = []
+    run(index_dir, path, progress=seen.append)
+    done = [one.bytes_done for one in seen]
+    assert done == sorted(done)
+    assert 0 in done
+    assert any(0 < one < path.stat().st_size for one in done)
+    assert done[-1] == path.stat().st_size == seen[-1].bytes_total
+
+
 def test_progress_ends_with_everything(docs: Path, index_dir: Path) -> None:
     seen: list[IndexProgress] = []
     report = run(index_dir, docs, progress=seen.append)

@@ -41,7 +41,8 @@ class Indexer:
         self._seen: set[tuple[str, str]] = set()
         self._visited: set[str] = set()
         self._known = index.known()
-        self._unchanged = self._passages = self._bytes_done = self._bytes_total = 0
+        self._unchanged = self._passages = 0
+        self._bytes_done = self._bytes_of_file = self._bytes_total = 0  # on disk; of_file: of the one being read
 
     def run(self, paths: Sequence[Path], *, prune: bool) -> IndexReport:
         """Index `paths` and say what was done.
@@ -91,6 +92,7 @@ class Indexer:
             else:
                 self._take_record(record)
         self._bytes_done += source.size_bytes
+        self._bytes_of_file = 0
         self._report(source.location)
 
     def _take_record(self, record: Record) -> None:
@@ -111,6 +113,8 @@ class Indexer:
         self._pending_passages += len(spans)
         if self._pending_passages >= settings.COMMIT_PASSAGES:
             self._commit()
+            # The file may have grown since it was found; it never counts for more than its share.
+            self._bytes_of_file = min(record.bytes_read, record.source.size_bytes)
             self._report(record.source.location)
 
     def _commit(self) -> None:
@@ -133,7 +137,7 @@ class Indexer:
         self._pending, self._pending_passages = [], 0
 
     def _encode(self, texts: list[str], titles: list[str]) -> Vectors:
-        """Encode in slices, so that a document of ten thousand passages still shows progress."""
+        """Encode in slices, so that a document of ten thousand passages is not tokenised all at once."""
         size = 4 * settings.COMMIT_PASSAGES
         parts = [
             self._encoder.encode_passages(texts[at : at + size], titles=titles[at : at + size])
@@ -162,7 +166,8 @@ class Indexer:
     def _report(self, current: str) -> None:
         if self._progress is not None:
             documents = len(self._added) + len(self._updated) + self._unchanged
-            self._progress(IndexProgress(documents, self._passages, self._bytes_done, self._bytes_total, current))
+            done = self._bytes_done + self._bytes_of_file
+            self._progress(IndexProgress(documents, self._passages, done, self._bytes_total, current))
 
 
 def _and_above(source: str) -> Iterator[str]:

@@ -25,13 +25,15 @@ class Record:
     `record` is "" for whole files, else the record's id. `content_hash` is the SHA-256 (hex) of the file's bytes, or
     of the line's bytes without line end. `load` parses just these bytes, not before it is called, so that unchanged
     records cost no parsing; it raises `IngestError` with the reason when they cannot be parsed. A record keeps its
-    bytes in memory: let go of it before the next one.
+    bytes in memory: let go of it before the next one. `bytes_read` says how far the file (as it lies on disk, so
+    compressed bytes where it is compressed) has been read with this record.
     """
 
     source: SourceFile
     record: str
     content_hash: str
     load: Callable[[], Document]
+    bytes_read: int = 0
 
 
 def _plain(data: bytes) -> Parsed:
@@ -90,7 +92,7 @@ def _whole_file(source: SourceFile, parse: Callable[[bytes], Parsed]) -> Iterato
         parsed = checked(parse(data))
         return _document(source, parsed, record="", content_hash=content_hash, title=parsed.title or _stem(source))
 
-    yield Record(source=source, record="", content_hash=content_hash, load=load)
+    yield Record(source=source, record="", content_hash=content_hash, load=load, bytes_read=len(data))
 
 
 def _json_records(source: SourceFile, *, compressed: bool) -> Iterator[Record | SkippedFile]:
@@ -106,17 +108,17 @@ def _json_records(source: SourceFile, *, compressed: bool) -> Iterator[Record | 
                     yield SkippedFile(source=f"{source.location}:line {line.number}", reason=str(error))
                     continue
                 seen.add(found.record)
-                yield _json_record(source, found, hashlib.sha256(line.data).hexdigest())
+                yield _json_record(source, found, hashlib.sha256(line.data).hexdigest(), bytes_read=stream.tell())
     except OSError as error:
         yield SkippedFile(source=source.location, reason=f"cannot be read: {os_reason(error)}")
 
 
-def _json_record(source: SourceFile, found: jsonl.JsonRecord, content_hash: str) -> Record:
+def _json_record(source: SourceFile, found: jsonl.JsonRecord, content_hash: str, *, bytes_read: int) -> Record:
     def load() -> Document:
         parsed = Parsed(title=found.title, text=found.text, metadata=found.metadata)
         return _document(source, parsed, record=found.record, content_hash=content_hash, title=found.title)
 
-    return Record(source=source, record=found.record, content_hash=content_hash, load=load)
+    return Record(source=source, record=found.record, content_hash=content_hash, load=load, bytes_read=bytes_read)
 
 
 def _document(source: SourceFile, parsed: Parsed, *, record: str, content_hash: str, title: str) -> Document:
