@@ -137,7 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--squad", type=Path, required=True, help="SQuAD v1.1 train file, .json or .json.gz")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run: checkpoint, log, reader.pt")
-    parser.add_argument("--epochs", type=float, default=0.9)
+    parser.add_argument("--epochs", type=float, default=0.8)
     parser.add_argument("--rate", type=float, default=1.5e-4)
     parser.add_argument("--batch-tokens", type=int, default=5000)
     parser.add_argument("--wrong-share", type=float, default=0.15, help="share of questions with a wrong passage")
