@@ -78,6 +78,12 @@ def test_spans_never_cut_words(reader: ExtractiveReader) -> None:
     assert not {"2000", "2000x", "cafe\u0301", "cafe", "x7"} & found
 
 
+@pytest.mark.parametrize("gap", ["\n\n", "\r\n\r\n", "\n \t\n"])
+def test_no_answer_crosses_a_blank_line(reader: ExtractiveReader, gap: str) -> None:
+    found = {c.span.of(f"the cat{gap}sat on\nmat") for c in reader.read("who", [f"the cat{gap}sat on\nmat"], n_best=99)}
+    assert found == {"the", "the cat", "cat", "sat", "sat on", "sat on\nmat", "on", "on\nmat", "mat"}
+
+
 def test_several_questions_at_once_are_each_as_alone(reader: ExtractiveReader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extractive, "SLICE_QUESTIONS", 2)
     questions = ["who", "where", "the cat?", "who", "on mat"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from odqa.types import Span
 
 Logits = NDArray[np.float32]
 
+SPARE_SPANS = 20  # taken from each window beyond `n_best`, in place of those across a blank line
+_BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
+
 SLICE_QUESTIONS = 32  # questions whose windows are held and batched together by `read_many`
 
 
@@ -28,6 +32,7 @@ SLICE_QUESTIONS = 32  # questions whose windows are held and batched together by
 class _Text:
     """A tokenised passage with the first and last token of each token's word."""
 
+    text: str
     encoding: Encoding
     word_first: Words
     word_last: Words
@@ -137,7 +142,7 @@ class ExtractiveReader:
     def _tokenise(self, texts: Sequence[str]) -> dict[str, _Text]:
         encodings = self._tokenizer.encode_batch(texts)
         return {
-            text: _Text(encoding, *word_bounds(self._tokenizer.continues[encoding.ids]))
+            text: _Text(text, encoding, *word_bounds(self._tokenizer.continues[encoding.ids]))
             for text, encoding in zip(texts, encodings, strict=True)
         }
 
@@ -161,16 +166,21 @@ def _spans(window: Window, text: _Text, start: Logits, end: Logits, *, n_best: i
         context_start=window.context_start,
         word_first=text.word_first[part],
         word_last=text.word_last[part],
-        n_best=n_best,
+        n_best=n_best + SPARE_SPANS,
     )
 
 
 def _candidates(passage: int, text: _Text, spans: Sequence[TokenSpan], *, n_best: int) -> list[SpanCandidate]:
-    """Turn one passage's spans into candidates; what two windows found alike counts once, with the higher score."""
+    """Turn one passage's spans into candidates; what two windows found alike counts once, with the higher score.
+
+    An answer stands within one paragraph: spans across a blank line join a heading or a cell to what follows it.
+    """
     best: dict[Span, float] = {}
     for span in spans:
         # Pieces are never empty and never begin or end with white space, so spans are not, and do not, either.
         place = Span(text.encoding.offsets[span.first][0], text.encoding.offsets[span.last][1])
+        if _BLANK_LINE.search(place.of(text.text)):
+            continue
         best[place] = max(span.score, best.get(place, span.score))
     ranked = sorted(best.items(), key=lambda item: (-item[1], item[0]))
     return [SpanCandidate(passage, place, score) for place, score in ranked[:n_best]]
