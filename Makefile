@@ -21,7 +21,7 @@ setup: .venv/installed-test  ## Make .venv with everything that the tests need
 
 demo: .venv/installed  ## Index the sample corpus and ask it a question
 	$(BIN)/odqa index data/corpus --index-dir indexes/demo --prune
-	$(BIN)/odqa query "Who designed the lamp of the Cape Dorrit lighthouse?" --index-dir indexes/demo
+	$(BIN)/odqa query "Who designed the tower of Cape Dorrit?" --index-dir indexes/demo
 
 test: setup  ## Run all tests, with the bundled models
 	$(BIN)/python -m pytest --cov=odqa --cov-report=term:skip-covered -m "not slow"
