@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -76,9 +76,11 @@ def make_database(folder: Path, identity: IndexIdentity) -> None:
 def compare_identities(folder: Path, own: IndexIdentity, expected: IndexIdentity) -> None:
     """Raise IndexMismatchError, which says what made the index and what was given, unless both are the same."""
     if own.encoder != expected.encoder:
+        alike = (own.encoder.name, own.encoder.revision) == (expected.encoder.name, expected.encoder.revision)
+        made, given = (_described(one.encoder, whole=alike) for one in (own, expected))
         raise IndexMismatchError(
-            f"the index in {folder} was made by encoder {_described(own.encoder)}, but {_described(expected.encoder)} "
-            "was given: use the encoder that made it, or index the documents again into another folder"
+            f"the index in {folder} was made by encoder {made}, but {given} was given: use the encoder that made it, "
+            "or index the documents again into another folder"
         )
     if own != expected:
         raise IndexMismatchError(
@@ -88,5 +90,7 @@ def compare_identities(folder: Path, own: IndexIdentity, expected: IndexIdentity
         )
 
 
-def _described(encoder: EncoderIdentity) -> str:
-    return " ".join(f"{key}={value!r}" for key, value in asdict(encoder).items())
+def _described(encoder: EncoderIdentity, *, whole: bool) -> str:
+    """Name an encoder for people; its checksum and width only where name and revision do not tell two apart."""
+    shown = f"name={encoder.name!r} revision={encoder.revision!r}"
+    return f"{shown} checksum={encoder.checksum!r} width={encoder.width}" if whole else shown
