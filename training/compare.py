@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import random
 import shutil
 import tempfile
@@ -69,13 +70,16 @@ def main() -> None:
     corpus = data.load_squad(options.squad, held_out=True)
     questions = random.Random(options.seed).sample(corpus.questions, min(options.count, len(corpus.questions)))
     with tempfile.TemporaryDirectory() as place:
-        float32, environment = float_spec(options.kind, options.run, Path(place)), {"ODQA_MODELS_DIR": place}
-        if options.kind == "encoder":
-            print("int8   ", json.dumps(recall(DenseEncoder(find(NAMES["encoder"])), corpus, questions)))
-            print("float32", json.dumps(recall(DenseEncoder(float32, environment=environment), corpus, questions)))
-        else:
-            print("int8   ", json.dumps(reading(ExtractiveReader(find(NAMES["reader"])), corpus, questions)))
-            print("float32", json.dumps(reading(ExtractiveReader(float32, environment=environment), corpus, questions)))
+        specs = {"int8": find(NAMES[options.kind]), "float32": float_spec(options.kind, options.run, Path(place))}
+        environment = {**os.environ, "ODQA_MODELS_DIR": place}
+        figures = {}
+        for name, spec in specs.items():
+            if options.kind == "encoder":
+                figures[name] = recall(DenseEncoder(spec, environment=environment), corpus, questions)
+            else:
+                figures[name] = reading(ExtractiveReader(spec, environment=environment), corpus, questions)
+            print(f"{name:<8}", json.dumps(figures[name]), flush=True)
+    (options.run / "comparison.json").write_text(json.dumps(figures) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ class Question:
     paragraph: int
     answer: str
     start: int
+    elsewhere: tuple[int, ...] = ()  # other places of the same words in the paragraph
 
 
 @dataclass(frozen=True)
@@ -52,21 +53,26 @@ def is_held_out(title: str) -> bool:
     return int(hashlib.sha256(title.encode()).hexdigest()[:8], 16) % HELD_OUT_SHARE == 0
 
 
-def best_occurrence(context: str, answer: str, question: str, fallback: int) -> int:
-    """Return the offset of the occurrence of `answer` whose neighbourhood shares most words with the question.
-
-    A neighbour counts by its closeness: 1 / (1 + words between). The first of equal occurrences wins.
-    """
+def occurrences(context: str, answer: str) -> list[int]:
+    """Return the offsets of the answer in the context: as whole words if there are such, else all."""
     starts = [m.start() for m in re.finditer(re.escape(answer), context)]
-    if len(starts) < 2:
-        return fallback
     whole = [
         s
         for s in starts
         if not (s and context[s - 1].isalnum() and answer[0].isalnum())
         and not (s + len(answer) < len(context) and context[s + len(answer)].isalnum() and answer[-1].isalnum())
     ]
-    starts = whole or starts
+    return whole or starts
+
+
+def best_occurrence(context: str, answer: str, question: str, fallback: int) -> int:
+    """Return the offset of the occurrence of `answer` whose neighbourhood shares most words with the question.
+
+    A neighbour counts by its closeness: 1 / (1 + words between). The first of equal occurrences wins.
+    """
+    starts = occurrences(context, answer)
+    if len(starts) < 2:
+        return starts[0] if starts else fallback
     wanted = {w.lower()[:5] for w in WORD.findall(question)} - STOP_WORDS
     words = [(m.start(), m.group().lower()[:5]) for m in WORD.finditer(context)]
     positions = np.array([p for p, _ in words])
@@ -97,12 +103,27 @@ def load_squad(path: Path, *, held_out: bool | None, limit_articles: int | None 
                 answer = qa["answers"][0]
                 start = best_occurrence(context, answer["text"], qa["question"], answer["answer_start"])
                 if context[start : start + len(answer["text"])] == answer["text"]:
+                    elsewhere = tuple(o for o in occurrences(context, answer["text"]) if o != start)
                     corpus.questions.append(
-                        Question(qa["question"].strip(), len(corpus.paragraphs), answer["text"], start)
+                        Question(qa["question"].strip(), len(corpus.paragraphs), answer["text"], start, elsewhere)
                     )
             corpus.paragraphs.append(context)
             corpus.article_of.append(len(corpus.titles) - 1)
     return corpus
+
+
+def negatives_of(corpus: Corpus, path: Path | None) -> list[list[int]]:
+    """Read the negatives that `mine.py` wrote for this corpus, or find some by BM25 when there is no file.
+
+    Raises:
+        SystemExit: the file was made for other questions.
+    """
+    if path is None:
+        return bm25_negatives(corpus, per_question=6)
+    negatives: list[list[int]] = json.loads(path.read_text(encoding="utf-8"))
+    if len(negatives) != len(corpus.questions):
+        raise SystemExit(f"{path} holds negatives of {len(negatives)} questions, not of {len(corpus.questions)}")
+    return negatives
 
 
 def bm25_negatives(corpus: Corpus, *, per_question: int, depth: int = 30) -> list[list[int]]:

@@ -82,16 +82,17 @@ def calibration_rows(corpus: data.Corpus, kind: str, *, count: int, seed: int) -
     return rows
 
 
-def write_registry(kind: str, *, revision: str | None) -> None:
-    """Put the sizes and checksums of the files into registry.json."""
+def write_registry(kind: str) -> None:
+    """Put the sizes and checksums of the files into registry.json; other files are a new revision."""
     path = MODELS / "registry.json"
     entries = json.loads(path.read_text(encoding="utf-8"))
     entry = next(e for e in entries if e["name"] == NAMES[kind])
+    before = [file["checksum"] for file in entry["files"]]
     for file in entry["files"]:
         content = (MODELS / "bundled" / file["name"]).read_bytes()
         file["size"], file["checksum"] = len(content), "sha256:" + hashlib.sha256(content).hexdigest()
-    if revision is not None:
-        entry["revision"] = revision
+    if [file["checksum"] for file in entry["files"]] != before:
+        entry["revision"] = str(int(entry["revision"]) + 1)
     path.write_text(json.dumps(entries, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -104,7 +105,6 @@ def main() -> None:
     parser.add_argument("--checkpoint", action="store_true", help="take the newest checkpoint of an unfinished run")
     parser.add_argument("--samples", type=int, default=300)
     parser.add_argument("--limit-articles", type=int, help="take calibration text from the first articles only")
-    parser.add_argument("--revision", help="revision to write into the registry")
     parser.add_argument("--seed", type=int, default=17)
     options = parser.parse_args()
 
@@ -131,7 +131,7 @@ def main() -> None:
     bundled.mkdir(exist_ok=True)
     ov.save_model(quantized, bundled / f"{options.kind}.xml", compress_to_fp16=False)
     shutil.copyfile(base_folder() / "vocab.txt", bundled / "vocab.txt")
-    write_registry(options.kind, revision=options.revision)
+    write_registry(options.kind)
     for file in sorted(bundled.glob(f"{options.kind}.*")):
         print(file.name, file.stat().st_size)
 

@@ -15,6 +15,7 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from torch import Tensor, nn
 
+from from_ir import BUNDLED, state_of
 from network import base_folder
 
 PAD_TO = 8  # lengths are padded to multiples of this: few shapes, little waste
@@ -25,6 +26,12 @@ def seed_everything(seed: int) -> None:
     """Seed Python and PyTorch."""
     random.seed(seed)
     torch.manual_seed(seed)
+
+
+def start_from(model: nn.Module, where: str, kind: str) -> None:
+    """Give a new network its first weights: the base model's ("base"), or the bundled network's ("bundled")."""
+    if where == "bundled":
+        model.load_state_dict(state_of(BUNDLED / f"{kind}.xml", model))
 
 
 def plain_tokenizer() -> Tokenizer:

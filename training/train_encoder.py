@@ -61,6 +61,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--squad", type=Path, required=True, help="SQuAD v1.1 train file, .json or .json.gz")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run: checkpoint, log, encoder.pt")
+    parser.add_argument("--start", choices=["base", "bundled"], default="base", help="the first weights")
+    parser.add_argument("--negatives", type=Path, help="file of mine.py; without it, BM25 alone finds wrong passages")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--steps", type=int, help="stop after so many batches, with the learning rate at 0 by then")
     parser.add_argument("--rate", type=float, default=1e-4)
@@ -68,12 +70,13 @@ def main() -> None:
     parser.add_argument("--title-share", type=float, default=0.3, help="share of batches whose passages carry titles")
     parser.add_argument("--limit-articles", type=int, help="use only the first articles, to try the recipe")
     parser.add_argument("--seed", type=int, default=17)
+    parser.add_argument("--checkpoint-seconds", type=float, default=240, help="least time between checkpoints")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
 
     loop.seed_everything(options.seed)
     corpus = data.load_squad(options.squad, held_out=False, limit_articles=options.limit_articles)
-    negatives = data.bm25_negatives(corpus, per_question=6)
+    negatives = data.negatives_of(corpus, options.negatives)
     tokenizer = loop.plain_tokenizer()
 
     def ids(text: str, limit: int) -> list[int]:
@@ -83,16 +86,20 @@ def main() -> None:
     for number, question in enumerate(corpus.questions):
         questions_of[question.paragraph].append(number)
 
-    model = EncoderNetwork().to(options.device)
+    model = EncoderNetwork()
+    loop.start_from(model, options.start, "encoder")
+    model.to(options.device)
     optimizer = loop.optimizer_for(model, options.rate)
-    run = loop.Run(options.out, model, optimizer, every_seconds=240)
+    run = loop.Run(options.out, model, optimizer, every_seconds=options.checkpoint_seconds)
     batches = plan_batches(corpus, epochs=options.epochs, seed=options.seed)[: options.steps]
     run.log(
         event="start",
         steps=len(batches),
         questions=len(corpus.questions),
         **{
-            k: str(v) for k, v in vars(options).items() if k in ("epochs", "rate", "temperature", "seed", "title_share")
+            k: str(v)
+            for k, v in vars(options).items()
+            if k in ("start", "epochs", "rate", "temperature", "seed", "title_share")
         },
     )
     model.train()

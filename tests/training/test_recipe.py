@@ -1,0 +1,149 @@
+"""The whole training recipe on a few paragraphs, in a copy of the project: needs the extra `training`.
+
+Nothing good comes out of so few batches. What is tested is that every step runs, that an interrupted training goes on
+where it was, and that the end is a network that odqa loads, with its registry entry, golden values and card.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+PROBE = """
+import json, sys
+from odqa.models.registry import find, verify
+from odqa.reader.extractive import load_reader
+from odqa.retriever.encoder import load_encoder
+encoder, reader = "odqa-encoder-small-int8", "odqa-reader-small-int8"
+verify(find(encoder)); verify(find(reader))
+vector = load_encoder(encoder).encode_questions(["Who keeps the lamp?"])[0]
+found = load_reader(reader).read("Who keeps the lamp?", ["Mara keeps the lamp."], n_best=1)
+print(json.dumps({"width": len(vector), "norm": float((vector ** 2).sum()), "spans": len(found)}))
+"""
+
+
+def is_held_out(title: str) -> bool:
+    """The rule of training/data.py, which is documented there."""
+    return int(sha256(title.encode()).hexdigest()[:8], 16) % 20 == 0
+
+
+def squad_file(path: Path) -> Path:
+    """Twelve training articles and three held-out ones, two paragraphs each, from the sample corpus' Markdown."""
+    paragraphs = [
+        text
+        for file in sorted((ROOT / "data" / "corpus").rglob("*.md"))
+        for text in file.read_text(encoding="utf-8").split("\n\n")
+        if len(text) > 200 and not text.startswith(("#", "|"))
+    ]
+    assert len(paragraphs) >= 10
+    trained = [t for t in (f"Article_{n}" for n in range(100)) if not is_held_out(t)][:12]
+    held_out = [t for t in (f"Article_{n}" for n in range(1000)) if is_held_out(t)][:3]
+    articles = []
+    for number, title in enumerate(trained + held_out):
+        contexts = [paragraphs[(2 * number + i) % len(paragraphs)] for i in (0, 1)]
+        rows = []
+        for context in contexts:
+            words = [w.strip(".,;:") for w in context.split() if w[0].isupper() and len(w) > 4]
+            qas = [
+                {
+                    "id": f"{title}-{w}",
+                    "question": f"What of {w}?",
+                    "answers": [{"text": w, "answer_start": context.index(w)}],
+                }
+                for w in dict.fromkeys(words[:4])
+            ]
+            rows.append({"context": context, "qas": qas})
+        articles.append({"title": title, "paragraphs": rows})
+    path.write_text(json.dumps({"version": "1.1", "data": articles}), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of what the recipe reads and writes."""
+    for name in ("src", "training", "docs", "tests/golden"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def environment(project: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(project / "src"), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def recipe(project: Path, kind: str, squad: Path, *, start: str, length: float) -> list[str]:
+    words = [sys.executable, str(project / "training" / "recipe.py"), kind, "--squad", str(squad)]
+    words += ["--run", str(project / "runs" / kind), "--start", start, "--length", str(length)]
+    return [*words, "--count", "24", "--samples", "4", "--checkpoint-seconds", "0"]
+
+
+def log_of(project: Path, kind: str) -> list[dict[str, object]]:
+    path = project / "runs" / kind / "log.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def run(words: list[str], project: Path) -> None:
+    done = subprocess.run(words, env=environment(project), capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+
+
+def test_both_recipes_from_data_to_card(project: Path, tmp_path: Path) -> None:
+    squad = squad_file(tmp_path / "squad.json")
+    # The encoder from the base weights, killed once in the middle of its training.
+    words = recipe(project, "encoder", squad, start="base", length=3)
+    first = subprocess.Popen(words, env=environment(project), stdout=subprocess.DEVNULL, start_new_session=True)
+    checkpoint = project / "runs" / "encoder" / "checkpoint.pt"
+    waited = time.monotonic() + 600
+    while not checkpoint.exists() and time.monotonic() < waited:
+        time.sleep(0.05)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    run(words, project)
+    events = [line["event"] for line in log_of(project, "encoder") if "event" in line]
+    assert events[0] == "start"
+    assert "resumed" in events
+    assert events[-1] == "done"
+    before = (project / "runs" / "encoder" / "encoder.pt").stat().st_mtime_ns
+    run(words, project)  # everything is done: nothing is done twice
+    assert (project / "runs" / "encoder" / "encoder.pt").stat().st_mtime_ns == before
+
+    # The reader, going on from the bundled weights.
+    run(recipe(project, "reader", squad, start="bundled", length=0.5), project)
+
+    probe = subprocess.run(
+        [sys.executable, "-c", PROBE], env=environment(project), capture_output=True, text=True, timeout=300, check=True
+    )
+    assert json.loads(probe.stdout) == {"width": 1024, "norm": pytest.approx(1.0, abs=1e-3), "spans": 1}
+    entries = json.loads((project / "src/odqa/models/registry.json").read_text(encoding="utf-8"))
+    for kind in ("encoder", "reader"):
+        name = f"odqa-{kind}-small-int8"
+        entry = next(e for e in entries if e["name"] == name)
+        shipped = next(e for e in json.loads((ROOT / "src/odqa/models/registry.json").read_text()) if e["name"] == name)
+        checksums = {f["name"]: f["checksum"] for f in entry["files"]}
+        content = (project / "src/odqa/models/bundled" / f"{kind}.bin").read_bytes()
+        assert checksums[f"{kind}.bin"] == "sha256:" + sha256(content).hexdigest()
+        assert checksums[f"{kind}.bin"] != {f["name"]: f["checksum"] for f in shipped["files"]}[f"{kind}.bin"]
+        assert all(0 <= value <= 100 for value in entry["measured"].values())
+        assert entry["licence"] == "Apache-2.0"
+        card = json.loads((project / "training/cards" / f"{name}.json").read_text(encoding="utf-8"))
+        shown = json.loads((ROOT / "training/cards" / f"{name}.json").read_text(encoding="utf-8"))
+        assert len(card["rounds"]) == (1 if kind == "encoder" else len(shown["rounds"]) + 1)
+        assert card["rounds"][-1]["batches"] >= 1
+        assert (project / f"tests/golden/{kind}.json").read_text() != (ROOT / f"tests/golden/{kind}.json").read_text()
+    assert (
+        subprocess.run(
+            [sys.executable, str(project / "docs/generate.py"), "--check"], env=environment(project)
+        ).returncode
+        == 0
+    )

@@ -1,0 +1,91 @@
+"""One bundled model from the training file to the package: every step in order, each done once.
+
+    python recipe.py encoder --squad train-v1.1.json.gz --run ../runs/encoder
+    python recipe.py reader --squad train-v1.1.json.gz --run ../runs/reader
+
+Started again after an interruption it goes on with the step, and within the training with the batch, where it was. It
+ends by writing the network as int8 IR, its registry entry (size, checksums, calibration, figures), the golden values of
+the tests and the model card. The encoder goes first: the reader's calibration depends on what is retrieved.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+NEGATIVES = "negatives.json"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A script with its arguments and the file in the run's folder that says that it is done."""
+
+    script: str
+    arguments: tuple[str, ...]
+    result: str
+
+
+def steps(options: argparse.Namespace) -> list[Step]:
+    """Return the steps of a recipe, in order."""
+    kind, run, squad = options.kind, str(options.run), ("--squad", str(options.squad))
+    few = ("--limit-articles", str(options.limit_articles)) if options.limit_articles else ()
+    count = ("--count", str(options.count))
+    length = ("--steps" if kind == "encoder" else "--epochs", str(options.length)) if options.length else ()
+    seed = ("--seed", str(options.seed))
+    mined = run + "/" + NEGATIVES
+    samples = ("--samples", str(options.samples))
+    fit = "fusion" if kind == "encoder" else "reader"
+    often = ("--checkpoint-seconds", str(options.checkpoint_seconds))
+    training = ("--out", run, "--negatives", mined, "--start", options.start, *length, *few, *seed, *often)
+    return [
+        Step("mine.py", (*squad, "--out", mined, *few), NEGATIVES),
+        Step(f"train_{kind}.py", (*squad, *training), f"{kind}.pt"),
+        Step("export.py", (kind, *squad, "--run", run, *samples, *few, *seed), "export.done"),
+        Step("calibrate.py", (fit, *squad, "--out", f"{run}/calibration.json", *count, *seed), "calibration.json"),
+        Step("compare.py", (kind, *squad, "--run", run, *count, *seed), "comparison.json"),
+        Step("golden.py", (kind, "--run", run), "golden.done"),
+        Step("card.py", (kind, "--run", run, "--start", options.start), "card.done"),
+    ]
+
+
+def main() -> None:
+    """Run what is not done yet; stop at the first step that fails, with its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=["encoder", "reader"])
+    parser.add_argument("--squad", type=Path, required=True, help="SQuAD v1.1 train file, .json or .json.gz")
+    parser.add_argument("--run", type=Path, required=True, help="folder of the run: checkpoint, log, results")
+    parser.add_argument("--start", choices=["base", "bundled"], default="base", help="the first weights")
+    parser.add_argument(
+        "--length", type=float, help="steps of the encoder, epochs of the reader (default: the recipe's)"
+    )
+    parser.add_argument("--count", type=int, default=4000, help="held-out questions for calibration and comparison")
+    parser.add_argument("--samples", type=int, default=300, help="texts that the quantisation is calibrated on")
+    parser.add_argument("--limit-articles", type=int, help="train on the first articles only, to try the recipe")
+    parser.add_argument("--checkpoint-seconds", type=float, default=300, help="least time between checkpoints")
+    parser.add_argument("--seed", type=int, default=17)
+    options = parser.parse_args()
+    if options.kind == "encoder" and options.length is not None:
+        options.length = round(options.length)
+    options.run.mkdir(parents=True, exist_ok=True)
+    for step in steps(options):
+        if (options.run / step.result).exists():
+            print(f"{step.script}: done before", flush=True)
+            continue
+        began = time.monotonic()
+        command = [sys.executable, str(HERE / step.script), *step.arguments]
+        print(" ".join(command), flush=True)
+        code = subprocess.run(command, check=False).returncode  # noqa: S603 - our own scripts
+        if code:
+            raise SystemExit(code)
+        if step.result.endswith(".done"):
+            (options.run / step.result).touch()
+        print(f"{step.script}: {time.monotonic() - began:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
