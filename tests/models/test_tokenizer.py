@@ -60,6 +60,23 @@ def test_case_is_kept_where_asked(tmp_path: Path) -> None:
     assert pieces(cased, "café") == [("[UNK]", "café")]
 
 
+@pytest.mark.parametrize(
+    ("lower_case", "strip_accents", "expected"),
+    [
+        (True, None, ["cafe"]),
+        (True, False, ["[UNK]"]),
+        (False, True, ["cafe"]),
+        (False, None, ["[UNK]"]),
+    ],
+)
+def test_accents_follow_case_unless_told_otherwise(
+    lower_case: bool, strip_accents: bool | None, expected: list[str], tmp_path: Path
+) -> None:
+    path = small_networks.write_vocabulary(tmp_path)
+    found = Tokenizer(path, lower_case=lower_case, strip_accents=strip_accents)
+    assert pieces(found, "caf\u00e9") == [(piece, "caf\u00e9") for piece in expected]
+
+
 def test_continuations(tokenizer: Tokenizer) -> None:
     encoding = tokenizer.encode("cats on 2000x")
     assert tokenizer.continues[encoding.ids].tolist() == [False, True, False, False, True]

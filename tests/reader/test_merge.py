@@ -93,13 +93,13 @@ def test_the_same_positions_of_two_documents_do_not_overlap() -> None:
     assert len(answers(held, ALL, calibration=PLAIN, n_best=5)) == 2
 
 
-def test_weights_of_reader_and_rank() -> None:
+def test_weights_of_reader_and_retrieval() -> None:
     held = [candidate(0, ALL, "first", 1.0), candidate(1, ALL, "1843", 1.5)]
     weights = replace(PLAIN, reader_weight=2.0, retrieval_weight=3.0)
     found = answers(held, ALL, calibration=weights, n_best=5)
     assert [(answer.text, answer.score) for answer in found] == [
         ("first", 2.0),
-        ("1843", pytest.approx(3.0 - 3.0 * math.log(2))),
+        ("1843", pytest.approx(3.0 - 3.0 * (1.0 - 0.5))),
     ]
     assert [answer.text for answer in answers(held, ALL, calibration=PLAIN, n_best=5)] == ["1843", "first"]
 
@@ -111,24 +111,34 @@ def test_ties_go_to_the_better_rank_then_to_the_earlier_place() -> None:
 
 def test_probabilities_look_at_the_margin_to_the_best_other() -> None:
     held = [candidate(0, ALL, "first", 3.0), candidate(1, ALL, "1843", 1.0), candidate(0, ALL, "writer", -9.0)]
-    weights = replace(PLAIN, score_coefficient=0.5, margin_coefficient=0.25, intercept=-1.0, margin_cap=5.0)
+    weights = replace(
+        PLAIN,
+        score_coefficient=0.5,
+        margin_coefficient=0.25,
+        retrieval_coefficient=3.0,
+        intercept=-1.0,
+        margin_cap=5.0,
+    )
 
     def sigmoid(x: float) -> float:
         return 1 / (1 + math.exp(-x))
 
-    wanted = [sigmoid(1.5 + 0.5 - 1), sigmoid(0.5 - 0.5 - 1), sigmoid(-4.5 - 1.25 - 1)]
+    # The retrieval scores of the three passages are 1, 1/2 and 1.
+    wanted = [sigmoid(1.5 + 0.5 + 3 - 1), sigmoid(0.5 - 0.5 + 1.5 - 1), sigmoid(-4.5 - 1.25 + 3 - 1)]
     assert [a.probability for a in answers(held, ALL, calibration=weights, n_best=5)] == pytest.approx(wanted)
     # What is not returned still counts as the other answer; without any other the margin is its cap.
     assert answers(held, ALL, calibration=weights, n_best=1)[0].probability == pytest.approx(wanted[0])
     assert answers(held[:1], ALL, calibration=weights, n_best=1)[0].probability == pytest.approx(
-        sigmoid(1.5 + 1.25 - 1)
+        sigmoid(1.5 + 1.25 + 3 - 1)
     )
 
 
 def test_probability_of_extreme_scores() -> None:
-    assert probability(1e6, 0.0, calibration=PLAIN) == 1.0
-    assert probability(-1e6, 0.0, calibration=PLAIN) == 0.0
-    assert probability(0.0, math.inf, calibration=replace(PLAIN, margin_coefficient=0.1)) == pytest.approx(0.7310586)
+    assert probability(1e6, 0.0, 0.0, calibration=PLAIN) == 1.0
+    assert probability(-1e6, 0.0, 0.0, calibration=PLAIN) == 0.0
+    assert probability(0.0, math.inf, 0.0, calibration=replace(PLAIN, margin_coefficient=0.1)) == pytest.approx(
+        0.7310586
+    )
 
 
 def test_answers_of_articles_and_punctuation_equal_only_themselves() -> None:

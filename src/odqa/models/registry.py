@@ -1,7 +1,7 @@
-"""The list of models as data: what each one is, where its files lie, and whether they are the right ones.
+"""The models that there are: where their files lie, and whether they are the right ones.
 
-A model is an entry of registry.json. Code never branches on a model's name. Nothing heavy is imported here, so that
-listing models costs nothing.
+A model is an entry of registry.json, or of a `model.json` beside the files of a model that was imported or converted
+here. Code never branches on a model's name. Nothing heavy is imported here, so that listing models costs nothing.
 """
 
 from __future__ import annotations
@@ -9,139 +9,65 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
 
-from odqa.errors import DamagedModelError, ModelError, UnknownModelError
+from odqa.errors import DamagedModelError, MissingModelError, ModelError, UnknownModelError
+from odqa.models.spec import (
+    ENCODE,
+    HUGGINGFACE,
+    IR,
+    PLAIN_NAME,
+    READ,
+    Calibration,
+    ModelFile,
+    ModelSpec,
+    entry_of,
+    not_pulled,
+    read_entry,
+)
+
+__all__ = [
+    "BUNDLED",
+    "ENCODE",
+    "HUGGINGFACE",
+    "IR",
+    "LOCAL_ENTRY",
+    "READ",
+    "REGISTRY",
+    "Calibration",
+    "ModelFile",
+    "ModelSpec",
+    "differs",
+    "entry_of",
+    "file_checksum",
+    "find",
+    "folder",
+    "is_here",
+    "models",
+    "models_folder",
+    "need_here",
+    "problems",
+    "published",
+    "read_entry",
+    "read_registry",
+    "verify",
+]
 
 REGISTRY = Path(__file__).with_name("registry.json")
 BUNDLED = Path(__file__).with_name("bundled")
+LOCAL_ENTRY = "model.json"  # the entry of an imported or converted model, beside its files
 
-ENCODE = "encode"
-READ = "read"
-
-_CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}")
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFile:
-    """A file of a model.
-
-    `name` is its name in the model's folder, `size` is in bytes, `checksum` is "sha256:" or "sha384:" and hex digits,
-    and `url` is where it can be had, or None for a bundled file.
-
-    Raises:
-        ValueError: the name has a folder in it, the role is unknown, or the checksum is malformed.
-    """
-
-    name: str
-    role: Literal["network", "weights", "vocabulary"]
-    url: str | None
-    size: int
-    checksum: str
-
-    def __post_init__(self) -> None:
-        """Refuse entries that could not be verified, or that would lead out of the model's folder."""
-        if not _PLAIN_NAME.fullmatch(self.name):
-            raise ValueError(f"not a plain file name: {self.name!r}")
-        if self.role not in ("network", "weights", "vocabulary"):
-            raise ValueError(f"{self.name}: unknown role {self.role!r}")
-        if not _CHECKSUM.fullmatch(self.checksum):
-            raise ValueError(
-                f"{self.name}: a checksum must be sha256: or sha384: and hex digits, not {self.checksum!r}"
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """How the scores of a reader become the order and the probabilities of answers; see `odqa.reader.merge`.
-
-    The final score of a span is `reader_weight` * its reader score + `retrieval_weight` * -log(rank of its passage).
-    `support_weight` in [0, 1] says how far equal answers from several places raise the score. The probability of an
-    answer is sigmoid(`score_coefficient` * score + `margin_coefficient` * margin + `intercept`), with the margin to
-    the best other answer held in [-`margin_cap`, `margin_cap`]. Below `threshold` the result is "no answer".
-    """
-
-    reader_weight: float = 1.0
-    retrieval_weight: float = 0.0
-    support_weight: float = 0.0
-    score_coefficient: float = 1.0
-    margin_coefficient: float = 0.0
-    intercept: float = 0.0
-    margin_cap: float = 10.0
-    threshold: float = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSpec:
-    """A model, as its registry entry describes it.
-
-    Lengths are in tokens, [CLS] and [SEP] included: `passage_tokens` (encoders; 0 for readers), `window_tokens`
-    (readers; 0 for encoders) and `question_tokens` ([CLS] and [SEP] not counted for readers, where a question shares
-    its window). `inputs` and `outputs` are the network's names in the order of their positions: a file with other names
-    is bound by position. `width` is the length of an encoder's vectors, 0 for readers. `published` and `measured` hold
-    figures by name. `trained_no_answer` tells whether a reader was trained to point at [CLS] when there is no answer.
-    `other_names` are names under which it can be found as well.
-    """
-
-    name: str
-    task: Literal["encode", "read"]
-    revision: str
-    description: str
-    licence: str
-    source: Literal["bundled", "pull"]
-    architecture: str
-    files: tuple[ModelFile, ...]
-    lower_case: bool
-    question_tokens: int
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    passage_tokens: int = 0
-    window_tokens: int = 0
-    width: int = 0
-    published: Mapping[str, float] = field(default_factory=dict)
-    measured: Mapping[str, float] = field(default_factory=dict)
-    trained_no_answer: bool = False
-    calibration: Calibration = field(default_factory=Calibration)
-    other_names: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Refuse entries that cannot be loaded."""
-        if self.task not in (ENCODE, READ) or self.source not in ("bundled", "pull"):
-            raise ValueError(f"{self.name}: unknown task {self.task!r} or source {self.source!r}")
-        if sorted(file.role for file in self.files) != ["network", "vocabulary", "weights"]:
-            raise ValueError(f"{self.name}: needs one network, one weights and one vocabulary file")
-        if not _PLAIN_NAME.fullmatch(self.name):
-            raise ValueError(f"not a plain model name: {self.name!r}")
-
-    def file(self, role: Literal["network", "weights", "vocabulary"]) -> ModelFile:
-        """Return the file of a role."""
-        return next(file for file in self.files if file.role == role)
-
-    @property
-    def checksum(self) -> str:
-        """One checksum for all that decides the outputs: SHA-256 over the checksums of the files, in order of role."""
-        lines = [f"{file.role} {file.checksum}\n" for file in sorted(self.files, key=lambda file: file.role)]
-        return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _spec(entry: Mapping[str, Any]) -> ModelSpec:
-    fields = dict(entry)
-    fields.update(fields.pop("maximum_lengths"))
-    fields["files"] = tuple(ModelFile(**file) for file in fields["files"])
-    for name in ("inputs", "outputs", "other_names"):
-        fields[name] = tuple(fields.get(name, ()))
-    for name in ("published", "measured"):
-        fields[name] = MappingProxyType(dict(fields.get(name, {})))
-    fields["calibration"] = Calibration(**fields.get("calibration", {}))
-    return ModelSpec(**fields)
+# What to do about a file that is missing or wrong.
+_CURES = {
+    "bundled": "install odqa again",
+    "pull": "get it again with `odqa models pull {}`",
+    "local": "remove it with `odqa models remove {}` and import it again",
+}
 
 
 def read_registry(path: Path) -> tuple[ModelSpec, ...]:
@@ -151,8 +77,8 @@ def read_registry(path: Path) -> tuple[ModelSpec, ...]:
         ModelError: the file cannot be read, an entry is malformed, or two entries share a name.
     """
     try:
-        specs = tuple(_spec(entry) for entry in json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        specs = tuple(read_entry(entry) for entry in json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ModelError(f"the list of models {path} cannot be used ({error!r}); install odqa again") from error
     names = [name for spec in specs for name in (spec.name, *spec.other_names)]
     if len(set(names)) != len(names):
@@ -160,9 +86,25 @@ def read_registry(path: Path) -> tuple[ModelSpec, ...]:
     return specs
 
 
+def _read_local(path: Path) -> ModelSpec:
+    """Read the `model.json` of a model that was imported or converted here."""
+    name = path.parent.name
+    cure = f"remove it with `odqa models remove {name}` and get it again"
+    try:
+        spec = read_entry(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ModelError(f"model {name}: {path} cannot be used ({error!r}); {cure}") from error
+    if spec.name != name or spec.form != IR or spec.source != "local":
+        raise ModelError(f"model {name}: {path} is not the entry of this model; {cure}")
+    return spec
+
+
+# ---- what there is -------------------------------------------------------------------------------------------------
+
+
 @cache
-def models() -> tuple[ModelSpec, ...]:
-    """Return every model of the registry, the bundled ones first.
+def published() -> tuple[ModelSpec, ...]:
+    """Return every model of the registry, as it is published, the bundled ones first.
 
     Raises:
         ModelError: the registry cannot be read.
@@ -170,16 +112,68 @@ def models() -> tuple[ModelSpec, ...]:
     return read_registry(REGISTRY)
 
 
-def find(name: str) -> ModelSpec:
+def models(*, environment: Mapping[str, str] = os.environ) -> tuple[ModelSpec, ...]:
+    """Return every model: those of the registry, the bundled ones first, then the imported ones by name.
+
+    A model that has to be converted is described as it was converted here, if it was. Models whose `model.json` cannot
+    be used are left out, and stand in `problems`.
+
+    Raises:
+        ModelError: the registry cannot be read.
+    """
+    return _look(environment)[0]
+
+
+def problems(*, environment: Mapping[str, str] = os.environ) -> Mapping[str, ModelError]:
+    """Return what is wrong with models in the models folder whose `model.json` cannot be used, by name."""
+    return _look(environment)[1]
+
+
+def _look(environment: Mapping[str, str]) -> tuple[tuple[ModelSpec, ...], dict[str, ModelError]]:
+    found: dict[str, ModelSpec] = {}
+    wrong: dict[str, ModelError] = {}
+    for path in sorted(models_folder(environment=environment).glob(f"*/{LOCAL_ENTRY}")):
+        if PLAIN_NAME.fullmatch(path.parent.name):
+            try:
+                found[path.parent.name] = _read_local(path)
+            except ModelError as error:
+                wrong[path.parent.name] = error
+    listed = [_as_converted(spec, found.pop(spec.name, None)) for spec in published()]
+    return (*listed, *found.values()), wrong
+
+
+def _as_converted(spec: ModelSpec, converted: ModelSpec | None) -> ModelSpec:
+    """Join what is published of a model to the files that it was converted into."""
+    if spec.form == IR or converted is None:
+        return spec
+    return replace(
+        spec,
+        form="ir",
+        files=converted.files,
+        inputs=converted.inputs,
+        outputs=converted.outputs,
+        strip_accents=converted.strip_accents,
+        architecture=converted.architecture,
+        measured=MappingProxyType({**spec.measured, **converted.measured}),
+        parameters_millions=spec.parameters_millions or converted.parameters_millions,
+    )
+
+
+def find(name: str, *, environment: Mapping[str, str] = os.environ) -> ModelSpec:
     """Return the model of a name.
 
     Raises:
-        UnknownModelError: the registry has none; the message lists the names it has.
+        UnknownModelError: there is none; the message lists the names that there are.
+        ModelError: it was imported or converted here, and its `model.json` cannot be used.
     """
-    for spec in models():
-        if name == spec.name or name in spec.other_names:
-            return spec
-    raise UnknownModelError(f"no model is named {name!r}; use one of: {', '.join(spec.name for spec in models())}")
+    known = models(environment=environment)
+    named = next((spec for spec in known if name == spec.name or name in spec.other_names), None)
+    wrong = problems(environment=environment).get(named.name if named else name)
+    if wrong is not None:
+        raise wrong
+    if named is None:
+        raise UnknownModelError(f"no model is named {name!r}; use one of: {', '.join(spec.name for spec in known)}")
+    return named
 
 
 def _cache_folder(environment: Mapping[str, str]) -> Path:
@@ -192,43 +186,80 @@ def _cache_folder(environment: Mapping[str, str]) -> Path:
     return (named if named.is_absolute() else Path.home() / ".cache") / "odqa"
 
 
-def folder(spec: ModelSpec, *, environment: Mapping[str, str] = os.environ) -> Path:
-    """Return the folder of a model's files, whether they are there or not.
+def models_folder(*, environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder of the models that are not in the package, whether it is there or not.
 
-    Bundled models lie in the package. Others lie in a folder of their name in `ODQA_MODELS_DIR`, or without that in
-    `models` in odqa's folder in the user's cache.
+    It is `ODQA_MODELS_DIR`, or without that `models` in odqa's folder in the user's cache.
     """
-    if spec.source == "bundled":
-        return BUNDLED
     chosen = environment.get("ODQA_MODELS_DIR")
-    return (Path(chosen) if chosen else _cache_folder(environment) / "models") / spec.name
+    return Path(chosen) if chosen else _cache_folder(environment) / "models"
+
+
+def folder(spec: ModelSpec, *, environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder that a model is loaded from, whether it is there or not.
+
+    Bundled models lie in the package. Others lie in a folder of their name in the models folder.
+    """
+    return BUNDLED if spec.source == "bundled" else models_folder(environment=environment) / spec.name
+
+
+# ---- whether the files are the right ones --------------------------------------------------------------------------
+
+
+def is_here(spec: ModelSpec, *, environment: Mapping[str, str] = os.environ) -> bool:
+    """Tell whether a model can be loaded: all files are there with their sizes. Checksums are verified when it is."""
+    place = folder(spec, environment=environment)
+    return spec.form == IR and all(_size(place / file.name) == file.size for file in spec.files)
+
+
+def need_here(spec: ModelSpec, *, environment: Mapping[str, str] = os.environ) -> None:
+    """Refuse a model that has not been pulled, before work is begun that would need it. Costs no reading of files.
+
+    Raises:
+        MissingModelError: none of its files is there; the message says how to get them.
+    """
+    place = folder(spec, environment=environment)
+    none = spec.form != IR or not any((place / file.name).is_file() for file in spec.files)
+    if none and spec.source == "pull":
+        raise MissingModelError(not_pulled(spec))
 
 
 def verify(spec: ModelSpec, *, environment: Mapping[str, str] = os.environ) -> None:
-    """Check that every file of a model is there and has the size and the checksum of the registry.
+    """Check that every file of a model is there and has the size and the checksum of its entry.
 
     Reads the files whole: about 1 ms per megabyte.
 
     Raises:
+        MissingModelError: it has not been pulled.
         DamagedModelError: a file is missing or differs; the message names it, what was expected and what was found.
     """
-    place = folder(spec, environment=environment)
-    bundled = spec.source == "bundled"
-    missing = [file for file in spec.files if not (place / file.name).is_file()]
+    need_here(spec, environment=environment)
+    place, cure = folder(spec, environment=environment), _CURES[spec.source].format(spec.name)
+    missing = [file.name for file in spec.files if not (place / file.name).is_file()]
     if missing:
-        listed = ", ".join(file.name if file.url is None else f"{file.name} ({file.url})" for file in missing)
-        cure = "install odqa again" if bundled else "put the files there"
-        raise DamagedModelError(f"model {spec.name} is not complete: {place} lacks {listed}; {cure}")
+        raise DamagedModelError(f"model {spec.name} is not complete: {place} lacks {', '.join(missing)}; {cure}")
     for file in spec.files:
-        path = place / file.name
-        cure = "install odqa again" if bundled else f"replace it by the file of {file.url}"
-        size = path.stat().st_size
-        if size != file.size:
-            raise DamagedModelError(f"model {spec.name}: {path} has {size} bytes instead of {file.size}; {cure}")
-        algorithm = file.checksum.partition(":")[0]
-        with path.open("rb") as opened:
-            found = f"{algorithm}:{hashlib.file_digest(opened, algorithm).hexdigest()}"
-        if found != file.checksum:
-            raise DamagedModelError(
-                f"model {spec.name}: {path} has checksum {found} instead of {file.checksum}; {cure}"
-            )
+        difference = differs(place / file.name, size=file.size, checksum=file.checksum)
+        if difference is not None:
+            raise DamagedModelError(f"model {spec.name}: {place / file.name} has {difference}; {cure}")
+
+
+def differs(path: Path, *, size: int | None, checksum: str | None) -> str | None:
+    """Return how a file differs from its size in bytes and its checksum, or None; what is None is not compared."""
+    found = path.stat().st_size
+    if size is not None and found != size:
+        return f"{found} bytes instead of {size}"
+    if checksum is None:
+        return None
+    sum_found = file_checksum(path, algorithm=checksum.partition(":")[0])
+    return None if sum_found == checksum else f"checksum {sum_found} instead of {checksum}"
+
+
+def file_checksum(path: Path, *, algorithm: str = "sha256") -> str:
+    """Return the checksum of a file in the form "sha256:" and hex digits."""
+    with path.open("rb") as opened:
+        return f"{algorithm}:{hashlib.file_digest(opened, algorithm).hexdigest()}"
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None

@@ -39,18 +39,16 @@ _cores: list[openvino.Core] = []
 class Tokenizer:
     """BERT WordPiece with offsets in code points of the original text; keeps `odqa.protocols.TextTokenizer`.
 
-    Lower-casing (if asked for) strips accents, CJK characters stand alone. No special token is registered: a literal
-    "[SEP]" becomes "[", "sep", "]". A token that was written with combining marks covers them, so that a span cut out
-    of the text keeps its accents. Threads may share one tokenizer.
+    Accents are stripped where case is lowered, unless `strip_accents` says otherwise; CJK characters stand alone. No
+    special token is registered: a literal "[SEP]" becomes "[", "sep", "]". A token that was written with combining
+    marks covers them, so that a span cut out of the text keeps its accents. Threads may share one tokenizer.
 
     Attributes:
-        cls_id: id of [CLS].
-        sep_id: id of [SEP].
-        pad_id: id of [PAD].
+        cls_id, sep_id, pad_id: ids of [CLS], [SEP] and [PAD].
         continues: bool [vocabulary]; True where the piece continues a word ("##...").
     """
 
-    def __init__(self, vocabulary: Path, *, lower_case: bool) -> None:
+    def __init__(self, vocabulary: Path, *, lower_case: bool, strip_accents: bool | None = None) -> None:
         """Read a vocabulary: UTF-8, one piece a line, the line number from 0 is the id.
 
         Raises:
@@ -72,7 +70,7 @@ class Tokenizer:
         word_piece = models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=LONGEST_WORD)  # noqa: S106
         self._tokenizer: tokenizers.Tokenizer = tokenizers.Tokenizer(word_piece)
         self._tokenizer.normalizer = normalizers.BertNormalizer(
-            clean_text=True, handle_chinese_chars=True, strip_accents=lower_case, lowercase=lower_case
+            clean_text=True, handle_chinese_chars=True, strip_accents=strip_accents, lowercase=lower_case
         )
         self._tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
 
@@ -123,15 +121,26 @@ def _encoding(text: str, raw: tokenizers.Encoding) -> Encoding:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One input of a network: token ids, special tokens included, and as many token types (none: all 0)."""
+    """One input of a network: token ids, special tokens included, and as many token types (none: all 0).
+
+    `padding` is the number of masked tokens behind the ids whose outputs are wanted as well.
+    """
 
     ids: Sequence[int]
     token_types: Sequence[int] = ()
+    padding: int = 0
 
     def __post_init__(self) -> None:
         """Refuse rows that mean nothing."""
         if not self.ids or len(self.token_types) not in (0, len(self.ids)):
             raise ValueError(f"a row needs ids, and as many types or none: {len(self.ids)}, {len(self.token_types)}")
+        if self.padding < 0:
+            raise ValueError(f"padding is {self.padding}: it cannot be negative")
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens whose outputs are wanted."""
+        return len(self.ids) + self.padding
 
 
 def bucket(tokens: int) -> int:
@@ -184,6 +193,7 @@ class Network:
             ModelError: OpenVINO refuses the file, or its inputs or outputs are not those of the registry.
         """
         self._name, self._pad_id, self._requests_lock = network.name, pad_id, threading.Lock()
+        self._process = os.getpid()
         try:
             model = core().read_model(network, weights)
             self._batch_rows, self._fixed_tokens = _set_free(model, outputs=len(outputs), per_token=per_token)
@@ -194,13 +204,17 @@ class Network:
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise ModelError(f"OpenVINO cannot load {network}: {reason}; restore the file") from error
-        self._inputs = _bind(
-            self._compiled.inputs, inputs, needed=["input_ids"], known=_INPUTS, path=network, kind="inputs"
-        )
-        bound = _bind(self._compiled.outputs, outputs, needed=outputs, known=outputs, path=network, kind="outputs")
+        # The compiled network has the same ports in the same order, but has forgotten the names of layers.
+        self._inputs = _bind(model.inputs, inputs, needed=["input_ids"], known=_INPUTS, path=network, kind="inputs")
+        bound = _bind(model.outputs, outputs, needed=outputs, known=outputs, path=network, kind="outputs")
         self._outputs = [bound[name] for name in outputs]
         self._types = {name: self._compiled.inputs[at].element_type.to_dtype() for name, at in self._inputs.items()}
         self._requests: list[openvino.InferRequest] = []
+
+    @property
+    def most_tokens(self) -> int | None:
+        """Tokens that a row may have in a file whose shapes cannot be changed, None where any number will do."""
+        return self._fixed_tokens
 
     def vectors(self, rows: Sequence[Row]) -> Vectors:
         """Run an encoder: float32 [len(rows), width], in the order of the rows; needs at least one row.
@@ -218,7 +232,9 @@ class Network:
         return np.stack(found)
 
     def logits(self, rows: Sequence[Row]) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Run a reader: for each row its start and end logits, float32 [tokens of the row] each, padding cut off.
+        """Run a reader: for each row its start and end logits, float32 [row.tokens] each.
+
+        What a row is padded with to fill a batch is cut off; its own `padding` is not.
 
         Raises:
             ValueError: a row is longer than a network with fixed shapes.
@@ -228,7 +244,7 @@ class Network:
         found = [(empty, empty)] * len(rows)
         for members, (starts, ends) in self._run(rows):
             for place, member in enumerate(members):
-                tokens = len(rows[member].ids)
+                tokens = rows[member].tokens
                 found[member] = (self._finite(starts[place, :tokens]), self._finite(ends[place, :tokens]))
         return found
 
@@ -238,7 +254,7 @@ class Network:
         return values.copy()  # a view would keep the padded batch alive
 
     def _run(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], list[NDArray[np.float32]]]]:
-        for members, shape in self._batches([len(row.ids) for row in rows]):
+        for members, shape in self._batches([row.tokens for row in rows]):
             feed = self._feed([rows[member] for member in members], shape)
             with self._request() as request:
                 results = request.infer(feed)  # copies: the outputs do not change with the next call
@@ -273,6 +289,8 @@ class Network:
     @contextmanager
     def _request(self) -> Iterator[openvino.InferRequest]:
         """Lend a request to one thread; as many are made as threads have ever met here."""
+        if os.getpid() != self._process:  # OpenVINO's threads do not survive a fork
+            raise ModelError(f"{self._name} was loaded before this process was made by fork: load it after the fork")
         with self._requests_lock:
             request = self._requests.pop() if self._requests else self._compiled.create_infer_request()
         try:
@@ -316,8 +334,12 @@ def _set_free(model: openvino.Model, *, outputs: int, per_token: bool) -> tuple[
 def _bind(
     ports: Sequence[Any], names: Sequence[str], *, needed: Sequence[str], known: Sequence[str], path: Path, kind: str
 ) -> dict[str, int]:
-    """Map names to positions: by the file's own names where it has known ones, else by position."""
-    own = [{*port.names, port.node.friendly_name} for port in ports]
+    """Map names to positions: by the file's own names where it has known ones, else by position.
+
+    An output's own names are those of its tensor and, for files of before 2022, of the layer that it comes from.
+    """
+    layers = [[port.node, *(value.get_node() for value in port.node.input_values())] for port in ports]
+    own = [{*port.names, *(node.friendly_name for node in nodes)} for port, nodes in zip(ports, layers, strict=True)]
     by_name = {name: at for at, found in enumerate(own) for name in known if name in found}
     if by_name.keys() >= set(needed) and (kind == "outputs" or len(by_name) == len(ports)):
         return by_name
@@ -338,7 +360,8 @@ def open_model(spec: ModelSpec, *, environment: Mapping[str, str] = os.environ) 
     """
     verify(spec, environment=environment)
     place = folder(spec, environment=environment)
-    tokenizer = Tokenizer(place / spec.file("vocabulary").name, lower_case=spec.lower_case)
+    vocabulary = place / spec.file("vocabulary").name
+    tokenizer = Tokenizer(vocabulary, lower_case=spec.lower_case, strip_accents=spec.strip_accents)
     network = Network(
         place / spec.file("network").name,
         place / spec.file("weights").name,
@@ -347,4 +370,10 @@ def open_model(spec: ModelSpec, *, environment: Mapping[str, str] = os.environ) 
         per_token=spec.task != ENCODE,
         pad_id=tokenizer.pad_id,
     )
+    needed = max(spec.passage_tokens, spec.window_tokens, spec.question_tokens)
+    if network.most_tokens is not None and network.most_tokens < needed:
+        raise ModelError(
+            f"model {spec.name}: {place / spec.file('network').name} takes {network.most_tokens} tokens and cannot be "
+            f"given another length, but its entry says {needed}; use a file of that length, or correct the entry"
+        )
     return tokenizer, network

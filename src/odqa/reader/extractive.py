@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from odqa.errors import ModelError
 from odqa.models.registry import READ, ModelSpec, find
 from odqa.models.runtime import Row, open_model
 from odqa.protocols import Encoding, SpanCandidate
+from odqa.reader.omz import omz_span, omz_windows
 from odqa.reader.spans import TokenSpan, Words, best_spans, word_bounds
 from odqa.reader.windows import Window, windows
 from odqa.types import Span
@@ -122,10 +123,37 @@ class ExtractiveReader:
             for texts, run in self._runs(questions, [[passage] for passage in passages])
         ]
 
+    def read_as_omz(self, questions: Sequence[str], passages: Sequence[Sequence[str]]) -> list[list[SpanCandidate]]:
+        """Return the best span of every window of each question's passages as the reference demo reads them.
+
+        They stand in the order of the windows, and their scores are products of probabilities within their windows;
+        see `odqa.reader.omz`. Spans may begin or end within a word.
+
+        Raises:
+            ValueError: as `read_many`, or the reader's windows are too short for this.
+        """
+        if len(questions) != len(passages):
+            raise ValueError(f"need one list of passages for each question: {len(passages)} for {len(questions)}")
+        found = []
+        for texts, run in self._runs(questions, passages, cut=self._omz_windows, padded=True):
+            spans = [(window.passage, omz_span(start, end, window)) for window, start, end in run]
+            found.append([SpanCandidate(at, _place(texts[at], span), span.score) for at, span in spans])
+        return found
+
     def _runs(
-        self, questions: Sequence[str], passages: Sequence[Sequence[str]]
+        self,
+        questions: Sequence[str],
+        passages: Sequence[Sequence[str]],
+        *,
+        cut: Callable[[Encoding, Sequence[_Text]], list[Window]] | None = None,
+        padded: bool = False,
     ) -> Iterator[tuple[list[_Text], list[tuple[Window, Logits, Logits]]]]:
-        """Yield each question's tokenised passages and its windows with their start and end logits."""
+        """Yield each question's tokenised passages and its windows with their start and end logits.
+
+        `cut` makes the windows, None takes ours; with `padded` there are logits of a full window's padding, too.
+        """
+        cut = cut or self._windows
+        full = self._spec.window_tokens if padded else 0
         for at in range(0, len(questions), SLICE_QUESTIONS):
             part = slice(at, at + SLICE_QUESTIONS)
             asked = self._tokenizer.encode_batch(questions[part])
@@ -134,9 +162,10 @@ class ExtractiveReader:
                     raise ValueError(f"the question {question!r} has no words; ask something")
             known = self._tokenise(list(dict.fromkeys(text for texts in passages[part] for text in texts)))
             own = [[known[text] for text in texts] for texts in passages[part]]
-            cut = [self._windows(encoding, texts) for encoding, texts in zip(asked, own, strict=True)]
-            logits = iter(self._network.logits([Row(w.ids, w.token_types) for group in cut for w in group]))
-            for texts, group in zip(own, cut, strict=True):
+            groups = [cut(encoding, texts) for encoding, texts in zip(asked, own, strict=True)]
+            rows = [Row(w.ids, w.token_types, max(0, full - len(w.ids))) for group in groups for w in group]
+            logits = iter(self._network.logits(rows))
+            for texts, group in zip(own, groups, strict=True):
                 yield texts, [(window, *next(logits)) for window in group]
 
     def _tokenise(self, texts: Sequence[str]) -> dict[str, _Text]:
@@ -155,6 +184,15 @@ class ExtractiveReader:
             max_tokens=self._spec.window_tokens,
             doc_stride=settings.DOC_STRIDE_TOKENS,
             question_tokens=self._spec.question_tokens,
+        )
+
+    def _omz_windows(self, question: Encoding, texts: Sequence[_Text]) -> list[Window]:
+        return omz_windows(
+            question.ids,
+            [text.encoding for text in texts],
+            cls_id=self._tokenizer.cls_id,
+            sep_id=self._tokenizer.sep_id,
+            max_tokens=self._spec.window_tokens,
         )
 
 
@@ -177,13 +215,17 @@ def _candidates(passage: int, text: _Text, spans: Sequence[TokenSpan], *, n_best
     """
     best: dict[Span, float] = {}
     for span in spans:
-        # Pieces are never empty and never begin or end with white space, so spans are not, and do not, either.
-        place = Span(text.encoding.offsets[span.first][0], text.encoding.offsets[span.last][1])
+        place = _place(text, span)
         if _BLANK_LINE.search(place.of(text.text)):
             continue
         best[place] = max(span.score, best.get(place, span.score))
     ranked = sorted(best.items(), key=lambda item: (-item[1], item[0]))
     return [SpanCandidate(passage, place, score) for place, score in ranked[:n_best]]
+
+
+def _place(text: _Text, span: TokenSpan) -> Span:
+    # Pieces are never empty and never begin or end with white space, so spans are not, and do not, either.
+    return Span(text.encoding.offsets[span.first][0], text.encoding.offsets[span.last][1])
 
 
 def load_reader(name: str, *, environment: Mapping[str, str] = os.environ) -> ExtractiveReader:
@@ -193,4 +235,4 @@ def load_reader(name: str, *, environment: Mapping[str, str] = os.environ) -> Ex
         UnknownModelError: the registry has no such model.
         ModelError: it is not a reader, or cannot be loaded; nothing is ever downloaded here.
     """
-    return ExtractiveReader(find(name), environment=environment)
+    return ExtractiveReader(find(name, environment=environment), environment=environment)

@@ -16,12 +16,13 @@ __all__ = ["Calibration", "accepted", "answers", "probability"]
 
 @dataclass(frozen=True, slots=True)
 class _ScoredPlace:
-    """A candidate with its final score, at its place in the document."""
+    """A candidate with its final score, at its place in the document; `retrieval` is the score of its passage."""
 
     place: Place
     text: str
     rank: int
     score: float
+    retrieval: float
 
 
 def answers(
@@ -33,12 +34,12 @@ def answers(
 ) -> tuple[Answer, ...]:
     """Return the `n_best` answers of a question, best first, equal scores by rank of the passage and by position.
 
-    1. A candidate scores `reader_weight` * its score - `retrieval_weight` * log(rank of its passage, from 1).
+    1. A candidate scores `reader_weight` * its score - `retrieval_weight` * (best retrieval score - its passage's).
     2. Spans of one document that overlap, be it through overlapping passages, are one place: the best of them.
     3. Places whose texts are equal after `odqa.metrics.normalise_answer` are one answer. With the scores s of its
        places, it scores max(s) + `support_weight` * (log(sum(exp(s))) - max(s)).
     4. The margin of an answer is its score less the best score of the others, so it is negative for all but the first,
-       and +`margin_cap` if there is no other; `probability` takes both.
+       and +`margin_cap` if there is no other; `probability` takes both, and the retrieval score of its best place.
 
     Margins look at every answer, not only at the `n_best` that are returned. No candidates give no answers.
 
@@ -69,10 +70,18 @@ def accepted(found: Sequence[Answer], *, threshold: float) -> Answer | None:
     return found[0] if found and found[0].probability >= threshold else None
 
 
-def probability(score: float, margin: float, *, calibration: Calibration) -> float:
-    """Return the calibrated chance in [0, 1] that an answer is right, a logistic function of score and margin."""
+def probability(score: float, margin: float, retrieval: float, *, calibration: Calibration) -> float:
+    """Return the calibrated chance in [0, 1] that an answer is right, a logistic function of the three.
+
+    Args:
+        score: the answer's score.
+        margin: by how much it is above the best other answer, negative if below.
+        retrieval: the retrieval score of its passage.
+        calibration: the coefficients.
+    """
     held = max(-calibration.margin_cap, min(calibration.margin_cap, margin))
     odds = calibration.score_coefficient * score + calibration.margin_coefficient * held + calibration.intercept
+    odds += calibration.retrieval_coefficient * retrieval
     return 1.0 / (1.0 + math.exp(-odds)) if odds >= 0 else math.exp(odds) / (1.0 + math.exp(odds))
 
 
@@ -87,8 +96,9 @@ def _scored(candidate: SpanCandidate, retrieved: Sequence[RetrievedPassage], cal
         raise ValueError(f"ranks count from 1; passage {holder.passage.passage_id} has rank {holder.rank}")
     start = holder.passage.span.start
     span = Span(start + candidate.span.start, start + candidate.span.end)
-    score = calibration.reader_weight * candidate.score - calibration.retrieval_weight * math.log(holder.rank)
-    return _ScoredPlace(Place(holder.passage, span), text, holder.rank, score)
+    below = max(found.score for found in retrieved) - holder.score
+    score = calibration.reader_weight * candidate.score - calibration.retrieval_weight * below
+    return _ScoredPlace(Place(holder.passage, span), text, holder.rank, score, holder.score)
 
 
 def _distinct_places(places: Sequence[_ScoredPlace]) -> list[_ScoredPlace]:
@@ -117,6 +127,6 @@ def _answer(at: int, group: Sequence[_ScoredPlace], totals: Sequence[float], cal
         span=best.place.span,
         passage=best.place.passage,
         score=score,
-        probability=probability(score, margin, calibration=calibration),
+        probability=probability(score, margin, best.retrieval, calibration=calibration),
         places=tuple(p.place for p in group),
     )
