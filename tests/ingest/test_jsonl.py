@@ -2,6 +2,7 @@ import gzip
 import hashlib
 import io
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -167,3 +168,40 @@ def test_whatever_json_writes_is_read_back(metadata: dict[str, object], text: st
 def test_no_line_does_worse_than_an_ingest_error(data: bytes) -> None:
     with pytest.raises(IngestError):
         jsonl.parse_line(jsonl.Line(1, data))
+
+
+def test_names_and_reasons_are_bounded(tmp_path: Path) -> None:
+    long = "x" * 1_000_000
+    lines = [{"id": long, "text": "a"}, {"text": "b", "title": f"{'word ' * 100_000}"}, {"id": 10**999, "text": "c"}]
+    content = "\n".join(json.dumps(line) for line in lines) + f'\n{{"{long}": 1, "{long}": 2}}\n'
+    skipped, titled, numbered, doubled = read_records(write_file(tmp_path, "a.jsonl", content))
+    assert isinstance(skipped, SkippedFile)
+    assert skipped.reason == '"id" has 1000000 characters, the limit is 1000'
+    assert isinstance(titled, Record)
+    assert titled.load().title == ("word " * 60).strip() + " …"
+    assert isinstance(numbered, Record)
+    assert numbered.record == str(10**999)
+    assert isinstance(doubled, SkippedFile)
+    assert len(doubled.reason) < 500
+
+
+def test_a_line_of_ten_megabytes_is_read_and_a_key_among_many_found_twice() -> None:
+    text = "The gull steals. " * 620_000
+    found = jsonl.parse_line(jsonl.Line(1, json.dumps({"text": text}).encode()))
+    assert found.text == text
+    keys = ",".join(f'"{number}":1' for number in range(300_000))
+    with pytest.raises(IngestError, match='the key "299999" stands twice in an object'):
+        jsonl.parse_line(jsonl.Line(1, f'{{"text": "x", {keys}, "299999": 2}}'.encode()))
+
+
+def test_json_of_any_shape_is_read_or_refused_in_bounded_time() -> None:
+    size = 2_000_000
+    for filler in (b"[],", b"{},", b'{"a":1},', b'"\\u00e9",', b"1,", b"1e5,", b"null,"):
+        line = b'{"text": "x", "a": [' + filler * (size // len(filler)) + b"0]}"
+        began = time.process_time()
+        assert jsonl.parse_line(jsonl.Line(1, line)).text == "x"
+        assert time.process_time() - began < 20
+    for number in (b"9" * size, b"0." + b"9" * size, b"1" + b"0" * size + b".5", b"1e-" + b"9" * 1000):
+        began = time.process_time()
+        jsonl.parse_line(jsonl.Line(1, b'{"text": "x", "n": [' + number[:size] + b"]}"))
+        assert time.process_time() - began < 20

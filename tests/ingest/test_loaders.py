@@ -119,9 +119,19 @@ def test_pdf_titles_that_are_fillers_give_way_to_the_name(tmp_path: Path, title:
 
 
 def test_pdf_reasons(tmp_path: Path) -> None:
-    assert reason_of(tmp_path, "scan.pdf", pdf_bytes([[], []])) == "no text: the pages are pictures (scanned?)"
+    assert reason_of(tmp_path, "scan.pdf", pdf_bytes([[], []])) == "no text: the pages are blank"
     assert reason_of(tmp_path, "damaged.pdf", b"%PDF-1.4\nnonsense").startswith("damaged PDF: ")
     lock = f" /Encrypt << /Filter /Standard /V 1 /R 2 /P -4 /O <{'11' * 32}> /U <{'22' * 32}> >> /ID [<00> <00>]"
     assert (
         reason_of(tmp_path, "locked.pdf", pdf_bytes([["x"]], trailer=lock)) == "encrypted: save it without a password"
     )
+
+
+def test_a_file_that_grew_beyond_the_limit_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_file(tmp_path, "a.txt", b"x" * 10)
+    monkeypatch.setattr("odqa.settings.MAX_FILE_BYTES", 10)
+    [record] = read_records(source)
+    assert isinstance(record, Record)
+    source.path.write_bytes(b"x" * 11)
+    reason = "too large: it grew beyond 10 bytes after it was found"
+    assert list(read_records(source)) == [SkippedFile(source=source.location, reason=reason)]

@@ -3,10 +3,21 @@ import socket
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from odqa.errors import IngestError
-from odqa.ingest.loaders import PARSERS
-from odqa.ingest.sources import STREAMED_SUFFIXES, SUPPORTED_SUFFIXES, SourceFile, discover, suffix_of
+from odqa.ingest.loaders import read_records
+from odqa.ingest.parsers import PARSERS
+from odqa.ingest.sources import (
+    STREAMED_SUFFIXES,
+    SUPPORTED_SUFFIXES,
+    SourceFile,
+    discover,
+    path_text,
+    suffix_of,
+    text_path,
+)
 from odqa.types import SkippedFile
 
 
@@ -175,3 +186,108 @@ def test_a_folder_that_cannot_be_listed_is_reported(
     monkeypatch.setattr(os, "scandir", scandir)
     assert skipped(tmp_path) == {"closed": f"folder cannot be listed: {error.strerror.lower()}"}
     assert found(tmp_path) == ["open/b.txt"]
+
+
+# ---- links out of the folder, and whatever is no file --------------------------------------------------------------
+
+
+def test_links_out_of_the_root_are_followed_when_asked(tmp_path: Path) -> None:
+    outside = write(tmp_path / "outside" / "deep" / "secret.txt").parent.parent
+    (outside / "back").symlink_to(tmp_path / "root")
+    (outside / "self").symlink_to(outside)
+    write(outside / ".hidden" / "h.txt")
+    root = tmp_path / "root"
+    write(root / "a.txt")
+    (root / "escape").symlink_to(outside)
+    (root / "one.txt").symlink_to(outside / "deep" / "secret.txt")
+    (root / "up").symlink_to(tmp_path)
+    (root / "zero.txt").symlink_to("/dev/zero")
+    assert found(root) == ["a.txt"]
+    reasons = skipped(root)
+    assert set(reasons) == {"escape", "one.txt", "up", "zero.txt"}
+    assert all(reason.endswith("; --follow-links follows it") for reason in reasons.values())
+    assert found(root, follow_links=True) == ["a.txt", "escape/deep/secret.txt"]
+    reasons = skipped(root, follow_links=True)
+    assert reasons.pop("zero") == "not a regular file"
+    assert set(reasons) == {"self", "up"}  # "back" leads to what was walked already
+    assert all("loop" in reason for reason in reasons.values())
+
+
+def test_folders_that_link_to_each_other_are_walked_once(tmp_path: Path) -> None:
+    for name, other in (("a", "b"), ("b", "a"), ("c", "c")):
+        write(tmp_path / "outside" / name / f"{name}.txt")
+        (tmp_path / "outside" / name / "next").symlink_to(tmp_path / "outside" / other)
+    root = tmp_path / "root"
+    root.mkdir()
+    for number in range(20):
+        (root / f"{number}").symlink_to(tmp_path / "outside" / "abc"[number % 3])
+    assert found(root, follow_links=True) == ["0/a.txt", "1/b.txt", "11/c.txt"]
+
+
+def test_a_file_that_became_a_link_is_not_read(tmp_path: Path) -> None:
+    write(tmp_path / "outside" / "a.txt", b"the secret")
+    root = tmp_path / "root"
+    for name in ("a.txt", "sub/a.txt"):
+        write(root / name, b"text")
+    plain, below = (item for item in discover([root]) if isinstance(item, SourceFile))
+    plain.path.unlink()
+    plain.path.symlink_to(tmp_path / "outside" / "a.txt")
+    below.path.parent.rename(root / "moved")
+    below.path.parent.symlink_to(tmp_path / "outside")
+    for source in (plain, below):
+        [record] = read_records(source)
+        assert isinstance(record, SkippedFile)
+        assert record.reason == "cannot be read: it became a symbolic link after it was found"
+
+
+def test_devices_are_never_opened(tmp_path: Path) -> None:
+    for device in ("/dev/null", "/dev/zero", "/dev/tty"):
+        if Path(device).exists():
+            assert skipped(Path(device)) == {Path(device).name: "not a regular file"}
+
+
+def test_no_two_names_become_one(tmp_path: Path) -> None:
+    names = [
+        b"caf\xe9.txt",
+        rb"caf\xe9.txt",
+        rb"caf\\xe9.txt",
+        "café.txt".encode(),
+        b"a\\b.txt",
+        b"a\\\\b.txt",
+        b"\xff\\.txt",
+    ]
+    for number, name in enumerate(names):
+        write(tmp_path / os.fsdecode(name), f"text {number}".encode())
+    items = [item for item in discover([tmp_path]) if isinstance(item, SourceFile)]
+    assert len({item.location for item in items}) == len({item.relative for item in items}) == len(names)
+    for item in items:
+        assert text_path(item.location) == item.path
+    assert sorted(item.relative for item in items)[:2] == [r"\xff\\.txt", r"a\\b.txt"]
+
+
+@given(
+    st.binary(min_size=1, max_size=12).filter(lambda name: not {0, 47} & set(name)), st.sampled_from([b"", rb"\xe9"])
+)
+def test_the_text_of_a_name_leads_back_to_it(name: bytes, more: bytes) -> None:
+    path = Path("/folder") / os.fsdecode(more + name)
+    text = path_text(path)
+    text.encode()
+    assert text_path(text) == path
+    if (more + name).isascii() and not more:
+        assert text == path.as_posix() or "\\x" in text
+
+
+@given(st.lists(st.text(st.sampled_from("\\x0aeé"), min_size=1, max_size=8), min_size=2, max_size=2, unique=True))
+def test_different_names_have_different_texts(names: list[str]) -> None:
+    first, second = (path_text(Path(name)) for name in names)
+    assert first != second
+    raw = path_text(Path(os.fsdecode(names[0].encode() + b"\xe9")))
+    assert raw not in {first, second}
+
+
+def test_control_characters_of_a_name_stay_in_its_text(tmp_path: Path) -> None:
+    write(tmp_path / "a\x1b[31m\n.txt")
+    [item] = discover([tmp_path])
+    assert isinstance(item, SourceFile)
+    assert item.relative == "a\x1b[31m\n.txt"
+    assert text_path(item.location) == item.path

@@ -12,12 +12,14 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
+from odqa import settings
 from odqa.errors import IngestError
 from odqa.ingest.parsed import INSTALL_HINT, Parsed, heading_sections, one_line, without_ligatures
 
-MAX_UNPACKED_BYTES = 500 * 1024 * 1024  # all parts of a file together
+MAX_UNPACKED_BYTES = 500 * 1024 * 1024  # all parts of a file together; `MAX_UNPACK_RATIO` counts as well
 MAX_XML_BYTES = 100 * 1024 * 1024  # one XML part; its tree takes about ten times as much memory
 _OLE_MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
@@ -54,6 +56,7 @@ def parse(data: bytes) -> Parsed:
     try:
         _refuse_bomb(data)
         document = Document(io.BytesIO(data))
+        _refuse_entities(document.element)
         reader = _Reader(document)
         reader.blocks(document.element.body)
         title = one_line(without_ligatures(document.core_properties.title or ""))
@@ -80,17 +83,31 @@ def _refuse_container(data: bytes) -> None:
 
 
 def _refuse_bomb(data: bytes) -> None:
-    """Refuse archives that unpack to far more than a document; zipfile never unpacks more than it announces."""
+    """Refuse archives that unpack to far more than a document, before anything is unpacked.
+
+    zipfile never unpacks more than an entry announces. Entries that share bytes announce more than the file can hold.
+    """
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        entries = archive.infolist()
+        entries = sorted(archive.infolist(), key=lambda entry: entry.header_offset)
+    if len({entry.filename for entry in entries}) < len(entries):
+        raise IngestError("damaged, or not a Word document: it holds two parts of one name")
+    if any(before.header_offset + before.compress_size > after.header_offset for before, after in pairwise(entries)):
+        raise IngestError("damaged, or not a Word document: its parts overlap, as in a zip bomb")
     total = sum(entry.file_size for entry in entries)
-    if total > MAX_UNPACKED_BYTES:
-        raise IngestError(f"unpacks to {total} bytes, the limit is {MAX_UNPACKED_BYTES}")
+    limit = min(MAX_UNPACKED_BYTES, max(settings.UNPACK_ALLOWANCE_BYTES, settings.MAX_UNPACK_RATIO * len(data)))
+    if total > limit:
+        raise IngestError(f"unpacks to {total} bytes, {total // len(data)} times its size; the limit is {limit}")
     for entry in entries:
         if entry.filename.lower().endswith((".xml", ".rels")) and entry.file_size > MAX_XML_BYTES:
             raise IngestError(
                 f"its part {entry.filename} unpacks to {entry.file_size} bytes, the limit is {MAX_XML_BYTES}"
             )
+
+
+def _refuse_entities(root: Any) -> None:  # noqa: ANN401
+    """Refuse XML that defines entities: Office files have none (ECMA-376 part 2, 8.2), and they are not expanded."""
+    if root.getroottree().docinfo.internalDTD is not None:
+        raise IngestError("not a Word document: its XML has a DTD, which may define entities")
 
 
 @dataclass(slots=True)
@@ -191,7 +208,9 @@ def _read_notes(blob: bytes, name: str) -> Iterator[tuple[tuple[str, str], str]]
     """Yield the texts of footnotes or endnotes under (kind, id); separators are left out."""
     from docx.oxml import parse_xml
 
-    for note in parse_xml(blob):
+    notes = parse_xml(blob)
+    _refuse_entities(notes)
+    for note in notes:
         if note.get(f"{_W}type") in {None, "normal"}:
             yield (name, note.get(f"{_W}id") or ""), one_line(" ".join(map(_text, note.iter(f"{_W}p"))))
 

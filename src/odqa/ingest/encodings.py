@@ -167,7 +167,7 @@ def _refuse_damaged_utf8(data: bytes) -> None:
     """Tell UTF-8 with a few bad bytes from another encoding, which hardly ever holds valid sequences."""
     valid = sum(len(match[0]) for match in _MULTIBYTE.finditer(data))
     high = sum(len(match[0]) for match in re.finditer(rb"[\x80-\xff]+", data))
-    if valid >= 0.9 * high and high - valid >= 0 and valid >= 4:
+    if valid == high or (valid >= 0.9 * high and valid >= 4):  # all of them: a half of a surrogate pair, in UTF-8
         try:
             data.decode("utf-8")
         except UnicodeDecodeError as error:

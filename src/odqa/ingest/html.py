@@ -38,6 +38,7 @@ _SELF_CLOSED = re.compile(
     r"<(script|style|title|textarea|iframe|noscript|template|a|p|div|span|td|th|li)(\s[^<>]*)?/>", re.I
 )
 _XHTML = re.compile(r"""<html\b[^<>]*xmlns\s*=\s*["']http://www\.w3\.org/1999/xhtml""", re.I)
+_DTD = re.compile(r"<!DOCTYPE[^<>\[\]]*\[.*?\]\s*>", re.I | re.DOTALL)  # one with definitions: not part of the text
 _MAX_CELL_CHARACTERS = 500  # a table with a longer cell is there for the layout of the page
 
 
@@ -59,6 +60,8 @@ def parse(text: str) -> Parsed:
         from lxml import etree
     except ImportError as error:
         raise IngestError(f"HTML needs the extra: {INSTALL_HINT}") from error
+    if definitions := _DTD.match(text, max(0, text[:4096].upper().find("<!DOCTYPE"))):
+        text = text[: definitions.start()] + text[definitions.end() :]
     if _XHTML.search(text[:4096]):
         text = _SELF_CLOSED.sub(r"<\1\2></\1>", text)
     parser = etree.HTMLParser(

@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
@@ -16,12 +17,15 @@ from odqa.ingest.parsed import one_line
 
 Scalar = str | int | float | bool | None
 
+MAX_ID_CHARACTERS = 1000
 _BOM = b"\xef\xbb\xbf"
 _WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _MAY_NOT_BE_TEXT = re.compile(rb"\\u(?:[dD][89a-fA-F]|0000)|\x00")
 _PIECE_BYTES = 1024 * 1024
 _MAX_LINE_FACTOR = 64  # a line longer than this many limits is not read to its end: the file is no JSON lines
 _MAX_INTEGER = 2**63 - 1
+_MAX_DIGITS = 4000  # Python reads 4,300 digits, so that no one makes it compute for hours
+_REST = "nothing from here on was read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +59,14 @@ def read_lines(
         OSError: The file cannot be read any further, for another reason than its gzip stream.
     """
     source: IO[bytes] = gzip.GzipFile(fileobj=stream) if compressed else stream  # type: ignore[assignment]
-    number = 0
+    number = unpacked = 0
     try:
         while data := source.readline(max_line_bytes + 2):
             number += 1
+            unpacked += len(data)
+            if compressed and unpacked > settings.UNPACK_ALLOWANCE_BYTES and _is_bomb(unpacked, stream):
+                yield Line(number, b"", f"unpacks to over {settings.MAX_UNPACK_RATIO} times its size: {_REST}")
+                return
             content = data.removesuffix(b"\n").removesuffix(b"\r")
             if len(content) > max_line_bytes:
                 ended = data.endswith(b"\n") or _drain(source, max_line_bytes)
@@ -73,7 +81,12 @@ def read_lines(
             elif content.strip():
                 yield Line(number, content.removeprefix(_BOM) if number == 1 else content)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        yield Line(number + 1, b"", f"damaged gzip, nothing from here on was read: {one_line(str(error))}")
+        yield Line(number + 1, b"", f"damaged gzip, {_REST}: {one_line(str(error))}")
+
+
+def _is_bomb(unpacked: int, packed: IO[bytes]) -> bool:
+    """Tell whether more came out of a gzip stream, as far as it was read, than text and honest packing explain."""
+    return unpacked > settings.MAX_UNPACK_RATIO * packed.tell()
 
 
 def _drain(source: IO[bytes], max_line_bytes: int) -> bool:
@@ -109,6 +122,8 @@ def parse_line(line: Line) -> JsonRecord:
         raise IngestError('"id" is neither a string nor an integer')
     if record == "":
         raise IngestError('"id" is empty; leave it out, or name the record')
+    if len(str(record)) > MAX_ID_CHARACTERS:
+        raise IngestError(f'"id" has {len(str(record))} characters, the limit is {MAX_ID_CHARACTERS}')
     return JsonRecord(
         record=f"line-{line.number}" if record is None else str(record),
         title=one_line(title or ""),
@@ -119,7 +134,9 @@ def parse_line(line: Line) -> JsonRecord:
 
 def _object(data: bytes) -> dict[str, object]:
     try:
-        fields = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
+        fields = json.loads(
+            data.decode("utf-8"), parse_constant=_no_constant, parse_int=_integer, object_pairs_hook=_unique
+        )
         if _MAY_NOT_BE_TEXT.search(data) and "\0" in _plain(fields):
             raise IngestError("not text: it holds NUL characters")
     except UnicodeDecodeError as error:
@@ -147,6 +164,20 @@ def _unescaped(text: str) -> str:
     return re.sub(r"\\(?:u0000|.)", lambda match: "\0" if match[0] == "\\u0000" else match[0], text)
 
 
+def _integer(digits: str) -> int | str:
+    """Keep a number of thousands of digits, which Python refuses to read, as text."""
+    return int(digits) if len(digits) <= _MAX_DIGITS else digits
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Refuse a key that stands twice in an object: either of its values may be the one that is meant."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        (key, _), *_ = Counter(key for key, _ in pairs).most_common(1)
+        raise IngestError(f'the key "{key}" stands twice in an object')
+    return fields
+
+
 def _no_constant(name: str) -> object:
     raise ValueError(f"{name} is not a JSON number")
 
@@ -159,4 +190,7 @@ def _scalar(value: object) -> Scalar:
         return str(value)
     if isinstance(value, str | int | float | None):
         return value
-    return json.dumps(value, ensure_ascii=False)
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError as error:
+        raise IngestError("not a record: nested too deeply") from error

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from odqa.errors import IngestError
 from odqa.types import Section, Span
 
+MAX_TITLE_CHARACTERS = 300  # it stands with each passage, in the full-text index and before the encoder
+MAX_REASON_CHARACTERS = 400  # a reason may quote the file
 INSTALL_HINT = "pip install 'odqa[files]'"
 
 _LIGATURES = str.maketrans({"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"})
@@ -16,17 +18,27 @@ _LIGATURES = str.maketrans({"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi",
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """The content of one file: its title ("" when the format names none), its text and the text's sections."""
+    """The content of one file: its title ("" when the format names none), its text and the text's sections.
+
+    `missing` says which part of the file could not be read, "" if all of it was.
+    """
 
     title: str
     text: str
     sections: tuple[Section, ...] = ()
     metadata: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
+    missing: str = ""
 
 
 def one_line(text: str) -> str:
     """Join the words of a title or heading by single blanks."""
     return " ".join(text.split())
+
+
+def shortened(text: str, *, most: int = MAX_REASON_CHARACTERS) -> str:
+    """Return a text on one line, and only its beginning if it is longer than `most` characters."""
+    line = one_line(text)
+    return line if len(line) <= most else f"{line[:most].rstrip()} …"
 
 
 def words(listed: str) -> frozenset[str]:
@@ -47,7 +59,7 @@ def heading_sections(headings: list[tuple[int, str]], *, length: int) -> tuple[S
     """
     ends = [*(position for position, _ in headings[1:]), length]
     return tuple(
-        Section(span=Span(start=start, end=end), heading=one_line(heading))
+        Section(span=Span(start=start, end=end), heading=shortened(heading, most=MAX_TITLE_CHARACTERS))
         for (start, heading), end in zip(headings, ends, strict=False)
         if end > start
     )
@@ -57,12 +69,19 @@ def checked(parsed: Parsed) -> Parsed:
     """Refuse a document without text, and text that cannot be stored as UTF-8.
 
     Raises:
-        IngestError: Only blanks, or a lone surrogate.
+        IngestError: Only blanks, NUL, or a lone surrogate.
     """
     if not re.search(r"\S", parsed.text):
         raise IngestError("no text")
+    if "\0" in parsed.text:
+        raise IngestError("not text: it holds NUL characters")
     try:
-        (parsed.text + parsed.title).encode()
+        parsed.text.encode()
     except UnicodeEncodeError as error:
         raise IngestError(f"not text: a lone surrogate at character {error.start}") from error
+    try:
+        for text in (parsed.title, parsed.missing, *(one.heading or "" for one in parsed.sections)):
+            text.encode()
+    except UnicodeEncodeError as error:
+        raise IngestError("not text: a lone surrogate in the title or a heading") from error
     return parsed

@@ -11,6 +11,7 @@ pdfium is not safe for threads: parse one document at a time in a process.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Any
@@ -30,6 +31,9 @@ _WORD = re.compile(r"\w+(?:-\w+)*")
 _CONTROLS = re.compile("[\x00\x01\x03-\x08\x0b\x0c\x0e-\x1f\x7f\uffff]")
 _INVISIBLE = re.compile("[\x00\x01\x03-\x08\x0b\x0c\x0e-\x1f\x7f\uffff\u00ad]")
 _CONTROL_SHARE = 0.1
+_PICTURE = 3  # FPDF_PAGEOBJ_IMAGE in fpdf_edit.h
+_MAX_DAMAGED_PAGES = 1000  # so many in a row, and no more are tried
+_UNREADABLE = "damaged, or in a font that does not name its characters"
 _NO_TITLE = re.compile(
     r"(?:untitled|document|title|presentation|powerpoint presentation|print|slide|layout|no title|unknown)"
     r"[ \d.]*(?:[-–].*)?$|.*\(use style:.*|[\W\d_]*$",
@@ -43,7 +47,7 @@ def parse(data: bytes) -> Parsed:
 
     The title is the document's own unless it is a program's filler ("Untitled", "Microsoft Word - a.doc"), else "".
     Pages most of which cannot be read (damaged, or in a font that does not name its characters) are listed in the
-    metadata, as `unreadable_pages`: "3, 7".
+    metadata, as `unreadable_pages`: "3, 7-9".
 
     Raises:
         IngestError: pypdfium2 is not installed, or the file is encrypted, damaged or holds no text.
@@ -59,39 +63,88 @@ def parse(data: bytes) -> Parsed:
             raise IngestError("encrypted: save it without a password") from error
         raise IngestError(f"damaged PDF: {one_line(str(error))}") from error
     try:
-        pages, unreadable = _pages(document, pypdfium2.PdfiumError)
+        pages = _pages(document, pypdfium2.PdfiumError)
         title = _title(document)
     finally:
         document.close()
-    if not any(pages):
-        if unreadable:
-            raise IngestError("no text: the pages are damaged, or their fonts do not name the characters")
-        raise IngestError("no text: the pages are pictures (scanned?)")
-    text, sections = _join(_mend_hyphens(pages))
-    metadata = {"unreadable_pages": ", ".join(map(str, unreadable))} if unreadable else {}
-    return Parsed(title=title, text=text, sections=sections, metadata=metadata)
+    if not any(pages.texts):
+        raise IngestError(f"no text: {_why_blank(pages)}")
+    text, sections = _join(_mend_hyphens(pages.texts))
+    metadata = {"unreadable_pages": _ranges(pages.unreadable)} if pages.unreadable else {}
+    return Parsed(title=title, text=text, sections=sections, metadata=metadata, missing=_missing(pages))
 
 
-def _pages(document: Any, error: type[Exception]) -> tuple[list[str], list[int]]:  # noqa: ANN401
-    """Return the text of each page, and the numbers (from 1) of those that could not be read."""
-    pages: list[str] = []
-    unreadable: list[int] = []
+@dataclass(slots=True)
+class _Pages:
+    """The texts of the pages; the numbers, from 1, of those that are unreadable, and of those that are pictures."""
+
+    texts: list[str] = field(default_factory=list)
+    unreadable: list[int] = field(default_factory=list)
+    pictures: list[int] = field(default_factory=list)
+    drawn: bool = False  # one without text shows something
+
+
+def _why_blank(pages: _Pages) -> str:
+    if pages.unreadable:
+        return f"the pages cannot be read: {_UNREADABLE}"
+    if not pages.texts:
+        return "it has no pages"
+    return "the pages are pictures (scanned?)" if pages.pictures or pages.drawn else "the pages are blank"
+
+
+def _missing(pages: _Pages) -> str:
+    """Say which pages of a document with text gave none, and why; pages that are blank lack nothing."""
+    kinds = ((pages.unreadable, f"cannot be read: {_UNREADABLE}"), (pages.pictures, "without text but with a picture"))
+    return "; ".join(
+        f"{'page' if len(numbers) == 1 else 'pages'} {_ranges(numbers)} {why}" for numbers, why in kinds if numbers
+    )
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Write ascending numbers as "3, 7-9"."""
+    groups: list[list[int]] = []
+    for number in numbers:
+        if groups and number == groups[-1][-1] + 1:
+            groups[-1][1:] = [number]
+        else:
+            groups.append([number])
+    return ", ".join("-".join(map(str, group)) for group in groups)
+
+
+def _pages(document: Any, error: type[Exception]) -> _Pages:  # noqa: ANN401
+    """Read the pages one by one."""
+    pages = _Pages()
+    damaged = 0  # pages one after the other
     for number in range(1, len(document) + 1):
+        if damaged == _MAX_DAMAGED_PAGES:  # a file may announce a million pages and hold none
+            pages.unreadable += range(number, len(document) + 1)
+            break
         try:
-            page = document[number - 1]
-            text_page = page.get_textpage()
-            raw = text_page.get_text_range()
-            text_page.close()
-            page.close()
+            raw, kinds = _page(document[number - 1])
         except error:
-            unreadable.append(number)
-            pages.append("")
+            damaged += 1
+            pages.unreadable.append(number)
+            pages.texts.append("")
             continue
+        damaged = 0
         text, lost = _readable_lines(without_ligatures(raw))
         if lost > len(text):
-            unreadable.append(number)
-        pages.append(text)
-    return pages, unreadable
+            pages.unreadable.append(number)
+        elif _PICTURE in kinds:
+            pages.pictures.append(number)
+        pages.drawn = pages.drawn or bool(kinds)
+        pages.texts.append(text)
+    return pages
+
+
+def _page(page: Any) -> tuple[str, set[int]]:  # noqa: ANN401
+    """Return the text of a page, and the kinds of what is drawn on it if it has none."""
+    text_page = page.get_textpage()
+    raw = text_page.get_text_range()
+    kinds = set() if raw.strip() else {shown.type for shown in page.get_objects(max_depth=3)}
+    text_page.close()
+    page.close()
+    return raw, kinds
 
 
 def _readable_lines(raw: str) -> tuple[str, int]:

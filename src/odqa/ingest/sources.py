@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +29,10 @@ SUPPORTED_SUFFIXES = (
 )
 
 
+_ESCAPE = re.compile(r"\\x[0-9a-f]{2}")
+_ESCAPED = re.compile(rb"\\(x[0-9a-f]{2}|\\)")
+
+
 @dataclass(frozen=True, slots=True)
 class SourceFile:
     """A file that can be read.
@@ -47,8 +53,30 @@ class SourceFile:
 
 
 def path_text(path: Path) -> str:
-    r"""Return a path in POSIX form as valid Unicode: bytes that are not UTF-8 become escapes such as `\xff`."""
-    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+    r"""Return a path in POSIX form as valid Unicode: bytes of a name that are not UTF-8 become escapes such as `\xff`.
+
+    The backslashes of a name that has such bytes, or looks as if it had, are doubled: no two paths become one text.
+    """
+    return "/".join(map(_name_text, path.as_posix().split("/")))
+
+
+def _name_text(name: str) -> str:
+    raw = os.fsencode(name)
+    text = raw.decode("utf-8", "backslashreplace")
+    if not _ESCAPE.search(text):
+        return text
+    return raw.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
+
+
+def text_path(text: str) -> Path:
+    """Return the path that `path_text` wrote as `text`."""
+    return Path("/".join(map(_name, text.split("/"))))
+
+
+def _name(text: str) -> str:
+    if not _ESCAPE.search(text):
+        return text
+    return os.fsdecode(_ESCAPED.sub(lambda found: bytes.fromhex(found[1][1:].decode()) or b"\\", text.encode()))
 
 
 def os_reason(error: OSError) -> str:
@@ -63,13 +91,14 @@ def suffix_of(path: Path) -> str:
 
 
 def discover(
-    paths: Sequence[Path], *, max_file_bytes: int = settings.MAX_FILE_BYTES
+    paths: Sequence[Path], *, max_file_bytes: int = settings.MAX_FILE_BYTES, follow_links: bool = False
 ) -> Iterator[SourceFile | SkippedFile]:
     """Find the files of a corpus, in an order that depends on the names alone.
 
     A path is a file (its root is the folder it lies in) or a folder (its own root), which is walked to its end, names
     sorted by code point. A file that is reached twice is yielded once, under the root that came first. Symbolic links
-    inside a folder are followed, after everything else of the folder, only to places inside the same root.
+    inside a folder are followed, after everything else of the folder, only to places inside the same root unless
+    `follow_links` is given.
 
     Files and folders whose name begins with a dot are not part of the corpus unless they are given by name; they are
     the one thing that is left out without a report. Everything else that is left out is yielded as a `SkippedFile`:
@@ -79,6 +108,7 @@ def discover(
     Args:
         paths: Files and folders; none gives nothing.
         max_file_bytes: Largest file in bytes. JSON lines are read as a stream and may be larger.
+        follow_links: Follow symbolic links to places outside the root, too.
 
     Returns:
         The files as they are found.
@@ -90,7 +120,7 @@ def discover(
     if max_file_bytes <= 0:
         raise ValueError(f"max_file_bytes must be positive, not {max_file_bytes}")
     resolved = [_resolve(path) for path in paths]
-    return _Walk(max_file_bytes).run(resolved)
+    return _Walk(max_file_bytes, follow_links).run(resolved)
 
 
 def _resolve(path: Path) -> Path:
@@ -110,6 +140,7 @@ class _Walk:
     """One walk over all given paths, with what has been reached so far."""
 
     max_file_bytes: int
+    follow_links: bool
     files: set[str] = field(default_factory=set)
     folders: set[str] = field(default_factory=set)
 
@@ -123,13 +154,13 @@ class _Walk:
     def folder(self, root: Path) -> Iterator[SourceFile | SkippedFile]:
         """Walk a root; links are put off, so that a file is known by its own name rather than by a link to it."""
         stack = [(root, root)]
-        links: list[Path] = []
+        links: deque[Path] = deque()
         while stack or links:
             if stack:
                 path, target = stack.pop()
             else:
                 path = links.pop()
-                found = _follow(path, root)
+                found = _follow(path, root, outside=self.follow_links)
                 if isinstance(found, SkippedFile):
                     yield found
                     continue
@@ -141,13 +172,14 @@ class _Walk:
                 continue
             self.folders.add(str(target))
             try:
-                names = sorted(entry.name for entry in os.scandir(path))
+                with os.scandir(path) as entries:
+                    names = sorted(entry.name for entry in entries)
             except OSError as error:
                 yield SkippedFile(source=path_text(target), reason=f"folder cannot be listed: {os_reason(error)}")
                 continue
             children = [(path / name, target / name) for name in reversed(names) if not name.startswith(".")]
             stack += [child for child in children if not _is_link(child[1])]
-            links = [child[0] for child in children if _is_link(child[1])] + links
+            links.extendleft(child[0] for child in reversed(children) if _is_link(child[1]))
 
     def file(self, path: Path, *, root: Path, target: Path) -> Iterator[SourceFile | SkippedFile]:
         """Judge one file by its name and its inode, without opening it."""
@@ -203,8 +235,8 @@ def _printable(text: str) -> str:
     return path_text(Path(text))
 
 
-def _follow(link: Path, root: Path) -> Path | SkippedFile:
-    """Resolve a symbolic link inside a root, or say why it is not followed."""
+def _follow(link: Path, root: Path, *, outside: bool) -> Path | SkippedFile:
+    """Resolve a symbolic link inside a root, or say why it is not followed; `outside` allows places out of the root."""
     source = path_text(link)
     try:
         target = link.resolve(strict=True)
@@ -214,8 +246,9 @@ def _follow(link: Path, root: Path) -> Path | SkippedFile:
         return SkippedFile(source=source, reason="symbolic link in a loop")
     except OSError as error:
         return SkippedFile(source=source, reason=f"symbolic link cannot be followed: {os_reason(error)}")
-    if not target.is_relative_to(root):
-        return SkippedFile(source=source, reason=f"symbolic link to a place outside {path_text(root)}")
+    if not target.is_relative_to(root) and not outside:
+        reason = f"symbolic link to a place outside {path_text(root)}; --follow-links follows it"
+        return SkippedFile(source=source, reason=reason)
     if link.parent.resolve().is_relative_to(target):
         return SkippedFile(source=source, reason="symbolic link in a loop: it leads to a folder that holds it")
     return target

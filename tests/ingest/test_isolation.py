@@ -1,0 +1,367 @@
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ingest_files import docx_bytes, pdf_bytes
+from test_docx import small
+
+from odqa.errors import IngestError
+from odqa.ingest import isolation, parsers, wire
+from odqa.ingest.isolation import ParserProcess
+from odqa.ingest.parsed import Parsed
+from odqa.settings import FileLimits
+from odqa.types import Section, Span
+
+LIMITS = FileLimits(seconds=20.0, memory_mb=400)
+
+
+@pytest.fixture
+def hostile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the parser process read PDF with `hostile_parsers`, which does what the file says."""
+    start = isolation._START.replace("from odqa", "import hostile_parsers; from odqa", 1)
+    monkeypatch.setattr(isolation, "_START", start)
+
+
+def said(parser: ParserProcess, words: str) -> str:
+    """What comes of a file: its text, or the reason."""
+    try:
+        return parser.parse(".pdf", words.encode()).text
+    except IngestError as error:
+        return str(error)
+
+
+def gone(pid: int) -> bool:
+    """Tell whether a process is dead and off the table."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def wait_until(condition: object, seconds: float = 20.0) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():  # type: ignore[operator]
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.parametrize(
+    ("suffix", "data"),
+    [
+        (".pdf", pdf_bytes([["The first page."], [], ["The first é again."]], info={"Title": "A report"})),
+        (".docx", docx_bytes(small())),
+        (".html", "<title>Gulls</title><h1>Gulls</h1><p>Łódź 東京 🙂 &amp; \u202e</p>".encode()),
+        (".txt", b"plain"),
+        (".md", b"# Head\n\ntext"),
+        (".pdf", b"no PDF"),
+        (".docx", b"no archive"),
+        (".html", b" "),
+        (".pdf", pdf_bytes([[]])),
+    ],
+)
+def test_the_process_says_what_the_parser_itself_says(suffix: str, data: bytes) -> None:
+    def outcome(parse: object) -> Parsed | str:
+        try:
+            return parse(suffix, data)  # type: ignore[no-any-return, operator]
+        except IngestError as error:
+            return str(error)
+
+    with ParserProcess() as parser:
+        assert outcome(parser.parse) == outcome(parsers.parse)
+
+
+def test_it_is_started_at_the_first_file_that_needs_it_and_stays() -> None:
+    with ParserProcess() as parser:
+        assert parser.parse(".txt", b"text").text == "text"
+        assert parser.pid is None
+        parser.parse(".html", b"<p>a")
+        first = parser.pid
+        assert first is not None
+        parser.parse(".html", b"<p>b")
+        assert parser.pid == first
+    assert parser.pid is None
+    assert gone(first)
+
+
+@pytest.mark.usefixtures("hostile")
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("crash", "the parser crashed (signal 11, segmentation fault)"),
+        ("abort", "the parser crashed (signal 6, aborted), perhaps in want of more than 400 MB of memory"),
+        ("exit", "the parser ended by itself (code 3)"),
+        ("allocate", "needs more than 400 MB of memory; ODQA_FILE_MEMORY_MB=N allows more"),
+        ("fail", "the parser failed: ZeroDivisionError: of the parser"),
+        ("close", "the parser closed its pipe"),
+        ("surrogate", "not text: a lone surrogate at character 5"),
+        ("long", "its text has 104857601 characters, the limit is 104857600; split the file"),
+    ],
+)
+def test_whatever_a_file_does_is_a_reason_and_the_next_file_is_read(words: str, reason: str) -> None:
+    with ParserProcess(LIMITS) as parser:
+        assert said(parser, "say before") == "before"
+        assert said(parser, words) == reason
+        assert said(parser, "say after") == "after"
+
+
+@pytest.mark.usefixtures("hostile")
+def test_a_reason_is_one_line_of_bounded_length() -> None:
+    with ParserProcess(LIMITS) as parser:
+        reason = said(parser, "refuse")
+    assert reason.startswith("no text: a reason of two lines, long long")
+    assert len(reason) < 500
+
+
+@pytest.mark.usefixtures("hostile")
+def test_a_file_that_computes_for_ever_is_ended() -> None:
+    with ParserProcess(FileLimits(seconds=0.3)) as parser:
+        began = time.process_time()
+        assert said(parser, "compute") == "took longer than 0.3 s; ODQA_FILE_SECONDS=N allows more"
+        assert time.process_time() - began < 1.0
+        assert parser.pid is None
+        assert said(parser, "say after") == "after"
+
+
+@pytest.mark.usefixtures("hostile")
+def test_a_file_that_waits_for_ever_is_ended() -> None:
+    with ParserProcess(FileLimits(seconds=0.2)) as parser:
+        assert said(parser, "wait").startswith("took longer than")
+        assert said(parser, "say after") == "after"
+
+
+@pytest.mark.usefixtures("hostile")
+def test_a_process_that_was_stopped_is_ended() -> None:
+    with ParserProcess(FileLimits(seconds=0.3)) as parser:
+        said(parser, "say before")
+        assert parser.pid is not None
+        os.kill(parser.pid, signal.SIGSTOP)
+        assert said(parser, "say text").startswith("took longer than")
+
+
+def test_the_time_of_a_file_grows_with_its_size() -> None:
+    limits = FileLimits(seconds=60.0)
+    assert limits.seconds_for(0) == 60.0
+    assert limits.seconds_for(100_000_000) == 160.0
+
+
+@pytest.mark.usefixtures("hostile")
+def test_no_file_pays_for_what_its_neighbours_did() -> None:
+    with ParserProcess(LIMITS) as parser:
+        assert said(parser, "say one") == "one"
+        first = parser.pid
+        assert said(parser, "second") == "text"  # it crashed the first process, and was tried again in a fresh one
+        assert parser.pid != first
+
+
+@pytest.mark.usefixtures("hostile")
+def test_the_memory_of_this_process_does_not_count() -> None:
+    held = bytearray(os.urandom(1)) * 400_000_000
+    with ParserProcess(LIMITS) as parser:
+        said(parser, "say one")
+        first = parser.pid
+        said(parser, "say two")
+        assert parser.pid == first
+    del held
+
+
+@pytest.mark.usefixtures("hostile")
+def test_a_process_that_has_held_much_memory_gives_it_back() -> None:
+    with ParserProcess(LIMITS) as parser:
+        assert said(parser, "some 1000000") == "1000000"
+        first = parser.pid
+        assert said(parser, "some 270000000") == "270000000"
+        assert parser.pid == first
+        assert said(parser, "say after") == "after"
+        assert parser.pid != first
+
+
+@pytest.mark.usefixtures("hostile")
+def test_a_process_that_died_between_two_files_is_replaced() -> None:
+    with ParserProcess(LIMITS) as parser:
+        said(parser, "say one")
+        assert parser.pid is not None
+        os.kill(parser.pid, signal.SIGKILL)
+        assert said(parser, "say two") == "two"
+
+
+@pytest.mark.usefixtures("hostile")
+def test_a_parser_can_write_no_file_and_print_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with ParserProcess(LIMITS) as parser:
+        assert said(parser, f"write {tmp_path / 'a.txt'}") == "refused: File too large"
+        assert said(parser, "print") == "printed"
+        assert said(parser, "say after") == "after"
+    assert (tmp_path / "a.txt").stat().st_size == 0
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("hostile")
+def test_the_process_imports_what_this_one_would_and_nothing_heavy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lxml.py").write_text("raise SystemExit(7)", encoding="utf-8")
+    (tmp_path / "json.py").write_text("raise SystemExit(7)", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    with ParserProcess(LIMITS) as parser:
+        about = json.loads(said(parser, "about"))
+        assert parser.parse(".html", b"<p>a").text == "a"
+    assert about["path"] == sys.path
+    assert about["isolated"] == 1
+    assert about["parent"] == os.getpid()
+    assert about["ctrl_c_is_ignored"]
+    heavy = {"numpy", "faiss", "openvino", "sqlalchemy", "tokenizers", "typer", "rich", "lxml", "pypdfium2", "docx"}
+    assert heavy.isdisjoint(about["modules"])
+
+
+def test_a_process_that_cannot_be_started_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "_START", "raise SystemExit(7)")
+    with ParserProcess() as parser:
+        for _ in range(isolation.MAX_FAILED_STARTS):
+            assert said(parser, "") == "the parser process could not be started: the parser ended by itself (code 7)"
+        assert said(parser, "") == "the parser process could not be started"
+    monkeypatch.setattr(sys, "executable", "")
+    with ParserProcess() as parser:
+        assert "does not know the path of its own program" in said(parser, "")
+
+
+def test_a_process_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "READY", b"odqa parser 0")
+    with ParserProcess() as parser:
+        assert said(parser, "") == "the parser process could not be started: it is of another version of odqa"
+
+
+@pytest.mark.usefixtures("hostile")
+def test_ctrl_c_amid_a_file_ends_the_process() -> None:
+    parser = ParserProcess(LIMITS)
+    with parser, contextlib.suppress(IngestError):
+        said(parser, "say before")
+        pid = parser.pid
+        assert pid is not None
+        handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+        timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
+        timer.start()
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                said(parser, "wait")
+        finally:
+            timer.join()
+            signal.signal(signal.SIGINT, handler)
+        assert parser.pid is None
+        assert gone(pid)
+        assert said(parser, "say after") == "after"
+
+
+PARENT = """
+import sys
+from odqa.ingest import isolation
+from odqa.settings import FileLimits
+isolation._START = isolation._START.replace("from odqa", "import hostile_parsers; from odqa", 1)
+parser = isolation.ParserProcess(FileLimits(seconds=1000.0))
+parser.parse(".pdf", b"say text")
+print(parser.pid, flush=True)
+{then}
+"""
+
+
+@contextlib.contextmanager
+def parent(then: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Run another program that uses a parser process, and give its process id."""
+    code = f"import sys; sys.path[:] = {sys.path!r}\n" + PARENT.format(then=then)
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield process, int(process.stdout.readline())
+        process.kill()
+
+
+@pytest.mark.parametrize("doing", ["compute", "wait"])
+def test_the_process_dies_with_its_parent_even_amid_a_file(doing: str) -> None:
+    with parent(f"parser.parse('.pdf', b'{doing}')") as (process, pid):
+        time.sleep(0.2)
+        assert not gone(pid)
+        process.kill()
+        process.wait()
+        assert wait_until(lambda: gone(pid))
+
+
+def test_the_process_ends_when_its_parent_forgets_it() -> None:
+    with parent("") as (process, pid):
+        process.wait()
+        assert wait_until(lambda: gone(pid))
+
+
+def test_sections_and_metadata_come_over_the_wire_as_they_were() -> None:
+    parsed = Parsed(
+        title="T é",
+        text="text 🙂 \u2028",
+        sections=(Section(Span(0, 4), page=1), Section(Span(5, 6), heading="Über")),
+        metadata={"a": 1, "b": None, "c": 0.5, "d": "é", "e": True},
+        missing="page 2",
+    )
+    assert wire.outcome(wire.to_json({"parsed": wire.parsed_fields(parsed)})) == (parsed, "")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"text": 3},
+        {"title": None},
+        {"missing": []},
+        {"metadata": []},
+        {"metadata": {"a": []}},
+        {"metadata": {"a": float("nan")}},
+        {"metadata": {"a": 2**63}},
+        {"metadata": {"a": 10**400}},
+        {"sections": 3},
+        {"sections": [[0, 1, 1]]},
+        {"sections": [[0, "1", 1, None]]},
+        {"sections": [[0, 1, "1", None]]},
+        {"sections": [[0, 1, 1, 3]]},
+        {"sections": [[-1, 1, 1, None]]},
+        {"sections": [[2, 1, 1, None]]},
+        {"sections": [[0, 5, 1, None]]},
+        {"sections": [[0, 3, 1, None], [2, 4, 2, None]]},
+    ],
+)
+def test_a_reply_that_no_parser_makes_is_refused(change: dict[str, object]) -> None:
+    fields = wire.parsed_fields(Parsed(title="", text="text")) | change
+    with pytest.raises(ValueError, match=r"."):
+        wire.outcome(wire.to_json({"parsed": fields}))
+
+
+@pytest.mark.parametrize("reply", [b"", b"[]", b"{}", b"3", b'{"a": 1}', b'{"reason": 3}', b"[" * 100_000, b"\xff"])
+def test_nonsense_is_refused(reply: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        wire.outcome(reply)
+
+
+def test_a_half_of_a_character_in_a_reply_is_refused() -> None:
+    fields = wire.parsed_fields(Parsed(title="", text="text"))
+    for change in ({"metadata": {"a": "\ud800"}}, {"metadata": {"\ud800": 1}}):
+        with pytest.raises(ValueError, match="surrogates not allowed"):
+            wire.outcome(json.dumps({"parsed": fields | change}).encode())
+
+
+def test_frames_are_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "frames"
+    with path.open("wb") as stream:
+        wire.write(stream, b"first", b"", b"third")
+    with path.open("rb") as stream:
+        assert [wire.read(stream, at_most=5) for _ in range(3)] == [b"first", b"", b"third"]
+        with pytest.raises(EOFError):
+            wire.read(stream, at_most=5)
+    with path.open("rb") as stream, pytest.raises(ValueError, match="a frame of 5 bytes, the limit is 4"):
+        wire.read(stream, at_most=4)
