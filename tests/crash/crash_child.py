@@ -1,72 +1,151 @@
-"""A process that writes an index and may be killed at a fault point: `python crash_child.py FOLDER [repair]`.
+"""Runs commands of odqa, each in a process of its own, and kills them when asked to: `python crash_child.py`.
 
-Every step is idempotent, so that running the script again after a crash ends in the state of an undisturbed run.
+Reads jobs from standard input, one line of JSON each, and answers each with one line. Everything is imported once; a
+job is a fork, so that hundreds of them are quick. Where there is no fork, a job is a new process.
 """
 
 from __future__ import annotations
 
-import hashlib
+import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import IO, Any
 
-import numpy as np
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from odqa.protocols import EncoderIdentity, PreparedDocument
-from odqa.store.folder import IndexIdentity
-from odqa.store.index import Index
-from odqa.types import Document, Span
+import sqlite_calls
+from fake_models import use_fake_models
+from pytest import MonkeyPatch
 
-WIDTH = 16
-IDENTITY = IndexIdentity(EncoderIdentity("tiny", "r1", "0" * 64, WIDTH), passage_tokens=384, title_tokens=32)
+from odqa import cli, settings
+from odqa.ingest.chunker import PassageChunker
+from odqa.protocols import TextTokenizer
+from odqa.store import faults
 
-
-def prepared(doc_id: str, text: str) -> PreparedDocument:
-    spans = tuple(Span(start, min(start + 20, len(text))) for start in range(0, len(text), 20))
-    rows = [list(hashlib.sha256(span.of(text).encode()).digest()[:WIDTH]) for span in spans]
-    document = Document(doc_id, doc_id.upper(), text, f"/docs/{doc_id}", content_hash=text[:16])
-    return PreparedDocument(document, spans, np.array(rows, dtype=np.float32).reshape(-1, WIDTH))
+COMMIT_PASSAGES = 4  # so that a few small files make several transactions
+PASSAGE_TOKENS = 24
 
 
-def states() -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield each step with the documents that the index holds after it."""
-    first = {"a": "alpha whale " * 9, "b": "beta seal " * 9}
-    yield "write", first
-    yield "snapshot", first
-    second = {**first, "a": "alpha walrus " * 11, "c": "gamma orca " * 150}
-    yield "write", second
-    third = {key: text for key, text in second.items() if key != "b"}
-    yield "delete b", third
-    yield "snapshot", third
-    yield "compact", third
-    fourth = {**third, "d": "delta krill " * 3}
-    yield "write", fourth
-    yield "snapshot", fourth
+@dataclass(frozen=True)
+class Job:
+    """A command to run, in which environment, when to kill it (seconds; None: never), and how large files may be.
+
+    `most_bytes` is a limit of the system on the size of a file: what is written beyond it fails, as on a full disk.
+    """
+
+    words: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
+    kill_after: float | None = None
+    most_bytes: int | None = None
+    log: str = os.devnull
 
 
-def run(folder: Path) -> None:
-    exists = (folder / "odqa.sqlite").exists()
-    with Index.open(folder, writable=True, expected=IDENTITY) if exists else Index.create(folder, IDENTITY) as index:
-        start = max((n for n, (_, state) in enumerate(states()) if state == contents(index)), default=-1)
-        for number, (step, state) in enumerate(states()):
-            if step == "write" and number > start:
-                held = contents(index)
-                index.write([prepared(key, text) for key, text in state.items() if held.get(key) != text])
-            elif step.startswith("delete") and number > start:
-                index.delete([step.split()[1]])
-            elif step == "snapshot" and number >= start:
-                index.write_snapshot()
-            elif step == "compact":
-                index.compact()
+def small_chunker(tokenizer: TextTokenizer) -> PassageChunker:
+    return PassageChunker(tokenizer, max_tokens=PASSAGE_TOKENS, title_tokens=6)
 
 
-def contents(index: Index) -> dict[str, str]:
-    found = ((doc_id, index.document(doc_id)) for doc_id in index.doc_ids())
-    return {doc_id: document.text for doc_id, document in found if document is not None}
+def use_small_fakes(monkeypatch: MonkeyPatch) -> None:
+    """Fake models, small passages, small transactions: the same here and in the tests that look at the outcome."""
+    use_fake_models(monkeypatch)
+    monkeypatch.setattr("odqa.pipeline.PassageChunker", small_chunker)
+    monkeypatch.setattr(settings, "COMMIT_PASSAGES", COMMIT_PASSAGES)
+
+
+def run(job: Job) -> int:
+    """Run a command in this process, and return its exit code."""
+    os.environ.update(job.environment)
+    stream = os.open(job.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for number in (1, 2):
+        os.dup2(stream, number)
+    if job.most_bytes is not None:
+        import resource  # not on Windows
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (job.most_bytes, job.most_bytes))
+    with sqlite_calls.hooked():
+        return cli.main(job.words)
+
+
+def start(job: Job) -> tuple[int, subprocess.Popen[bytes] | None]:
+    """Start a job and return its process id."""
+    if not hasattr(os, "fork"):
+        child = subprocess.Popen([sys.executable, __file__, json.dumps(asdict(job))])
+        return child.pid, child
+    pid = os.fork()
+    if pid == 0:
+        code = 70
+        try:
+            code = run(job)
+        finally:
+            os._exit(code)
+    return pid, None
+
+
+def finish(pid: int, child: subprocess.Popen[bytes] | None) -> int:
+    """Return the exit code, negative when a signal ended it."""
+    if child is not None:
+        return child.wait()
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def serve(lines: IO[str]) -> None:
+    for line in lines:
+        job = Job(**json.loads(line))
+        began = time.perf_counter()
+        pid, child = start(job)
+        if job.kill_after is not None:
+            time.sleep(job.kill_after)
+            os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+        code = finish(pid, child)
+        sys.stdout.write(json.dumps({"code": code, "seconds": time.perf_counter() - began}) + "\n")
+        sys.stdout.flush()
+
+
+class Server:
+    """The other end: gives jobs to a process that runs this file."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def run(self, job: Job) -> tuple[int, float]:
+        """Return the exit code of a job, negative when a signal ended it, and the seconds that it took."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps(asdict(job)) + "\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return answer["code"], answer["seconds"]
+
+
+@contextmanager
+def server() -> Iterator[Server]:
+    """Start a process that runs jobs."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ODQA_")}
+    # One thread: a fork copies no others, and FAISS and BLAS would wait for theirs.
+    one = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NO_COLOR": "1"}
+    with subprocess.Popen(
+        [sys.executable, __file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**kept, **one},
+    ) as process:
+        try:
+            yield Server(process)
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
 
 
 if __name__ == "__main__":
-    if sys.argv[2:] == ["repair"]:
-        Index.check(Path(sys.argv[1]), repair=True)
-    else:
-        run(Path(sys.argv[1]))
+    use_small_fakes(MonkeyPatch())
+    os.environ.pop(faults.VARIABLE, None)
+    if len(sys.argv) > 1:
+        sys.exit(run(Job(**json.loads(sys.argv[1]))))
+    serve(sys.stdin)

@@ -1,119 +1,199 @@
-"""Kill the writer at every fault point: the index opens, holds a state between two transactions, and can go on."""
+"""Kill a command at every point, at random times, and let its disk fail: no document is lost, nothing wrong is served.
+
+The points are those that an undisturbed run passes (`ODQA_FAULT_RECORD`): those of odqa itself, and one before and in
+the middle of every call by which SQLite changes a file.
+"""
 
 from __future__ import annotations
 
-import os
+import ast
+import random
 import re
-import sqlite3
-import subprocess
-import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
+import crash_cases
+import crash_child
 import pytest
-from crash_child import WIDTH, contents, prepared, run, states
+import sqlite_calls
+from crash_cases import PREPARED, Case
+from crash_child import Job, Server
 
-import odqa.store.faults
-from odqa.store.index import Index
+from odqa.store import faults
 
-# Every point of an undisturbed run of crash_child.py, and how often it is passed (see `_passings`).
-PASSINGS = {
-    "create.before-rename": 1,
-    "create.after-rename": 1,
-    "write.begin": 3,
-    "write.before-commit": 3,
-    "write.after-commit": 3,
-    "delete.begin": 1,
-    "delete.before-commit": 1,
-    "delete.after-commit": 1,
-    "snapshot.before-write": 3,
-    "snapshot.mid-write": 3,
-    "snapshot.before-fsync": 3,
-    "snapshot.before-rename": 3,
-    "snapshot.after-rename": 3,
-    "snapshot.after-cleanup": 3,
-    "compact.before-commit": 1,
-    "compact.after-commit": 1,
-    "compact.after-vacuum": 1,
-    "compact.after-checkpoint": 1,
-}
-# Each point at its first passing and, where it matters what was there before, at its last.
-CASES = [(name, count) for name, most in PASSINGS.items() for count in sorted({1, most})]
+STORE = Path(faults.__file__).parent
+REPOSITORY = Path(__file__).parents[2]
+KILLED = (-9, 15)  # SIGKILL; TerminateProcess on Windows
+SQLITE_POINTS = 4  # of each case, in the quick run; the slow one takes all of them
+RANDOM_KILLS = {"quick": 2, "slow": 34}  # of each case
 
 
-def _child(folder: Path, fault: str, *arguments: str) -> int:
-    environment = {key: value for key, value in os.environ.items() if key != odqa.store.faults.VARIABLE}
-    environment[odqa.store.faults.VARIABLE] = fault
-    script = Path(__file__).with_name("crash_child.py")
-    return subprocess.run(
-        [sys.executable, str(script), str(folder), *arguments], env=environment, timeout=120
-    ).returncode
-
-
-def _nearest(index: Index) -> list[tuple[str, str]]:
-    """The texts nearest to every passage's own vector and to zero: what FAISS serves, by contents."""
-    vectors = np.vstack([one.vectors for key, text in contents(index).items() for one in [prepared(key, text)]])
-    queries = np.vstack([vectors, np.zeros((1, WIDTH), dtype=np.float32)])
-    distances, ids = index.search_dense(queries, top_k=3)
-    assert (distances[:-1, 0] == 0).all()
-    found = index.passages(np.unique(ids[ids >= 0]).tolist())
-    return sorted((passage.doc_id, passage.text) for passage in found.values())
+@pytest.fixture(autouse=True)
+def _fakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    crash_child.use_small_fakes(monkeypatch)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    folder = tmp_path_factory.mktemp("undisturbed") / "index"
-    run(folder)
-    with Index.open(folder) as index:
-        return contents(index), _nearest(index)
+def server() -> Iterator[Server]:
+    with crash_child.server() as running:
+        yield running
 
 
-def test_every_fault_point_is_in_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    sources = Path(odqa.store.faults.__file__).parent.glob("*.py")
-    named = {name for path in sources for name in re.findall(r'fault_point\("([\w.-]+)"\)', path.read_text("utf-8"))}
-    assert named == set(PASSINGS) | {"check.before-commit", "check.after-commit"}
-    monkeypatch.setenv(odqa.store.faults.VARIABLE, "none:1")
-    odqa.store.faults._passed.clear()
-    run(tmp_path / "index")
-    assert dict(odqa.store.faults._passed) == PASSINGS
+@pytest.fixture(scope="module", params=list(PREPARED))
+def case(request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        crash_child.use_small_fakes(monkeypatch)
+        return crash_cases.make_case(request.param, tmp_path_factory.mktemp(request.param), server)
 
 
-@pytest.mark.parametrize(("name", "count"), CASES)
-def test_killed_writer(
-    name: str, count: int, tmp_path: Path, undisturbed: tuple[dict[str, str], list[tuple[str, str]]]
-) -> None:
-    folder = tmp_path / "index"
-    assert _child(folder, f"{name}:{count}") in (-9, 15)  # SIGKILL; TerminateProcess on Windows
-    if name == "create.before-rename":
-        assert not (folder / "odqa.sqlite").exists()
-    else:
-        allowed_states = [{}, *(state for _, state in states())]
-        with Index.open(folder) as reader:
-            held = contents(reader)
-            assert held in allowed_states
-            if held:
-                _nearest(reader)
-        assert Index.check(folder).problems == ()
-        with Index.open(folder, writable=True) as writer:  # the lock died with its process
-            assert contents(writer) == held
-    run(folder)
-    with Index.open(folder) as index:
-        assert (contents(index), _nearest(index)) == undisturbed
-        assert index.notices == ()
-    assert Index.check(folder).problems == ()
-    assert {path.name for path in folder.iterdir() if path.name.startswith("vectors-")} == {
-        path.name for path in folder.glob("vectors-*.faiss")
+def _passages(case: Case, server: Server, tmp_path: Path) -> list[tuple[str, int]]:
+    """Every passing of a point in an undisturbed run, in order: its name, and which passing of it this is."""
+    record = tmp_path / "record"
+    folder = case.begin(tmp_path / "index")
+    code, _ = server.run(Job(case.command(folder), {faults.RECORD: str(record)}))
+    assert code == 0
+    seen: Counter[str] = Counter()
+    passages = []
+    for name in record.read_text("ascii").split():
+        seen[name] += 1
+        passages.append((name, seen[name]))
+    return passages
+
+
+def _sampled(
+    passages: list[tuple[str, int]], *, slow: bool, sqlite_points: int = SQLITE_POINTS
+) -> list[tuple[str, int]]:
+    """All; or each point of odqa's own once, and some of SQLite's that lie evenly over the run.
+
+    Once is the last time in a transaction (what was there before matters), else the first.
+    """
+    if slow:
+        return passages
+    last = dict(passages)
+    once = {name: count if name.startswith("write.") else 1 for name, count in last.items()}
+    own = [one for one in passages if not one[0].startswith("sqlite.") and one[1] == once[one[0]]]
+    sqlite = [one for one in passages if one[0].startswith("sqlite.")]
+    step = max(1, len(sqlite) // sqlite_points)
+    return own + sqlite[step // 2 :: step][:sqlite_points]
+
+
+def _commands(path: Path) -> Iterator[tuple[int, bool, str]]:
+    """Yield (line, whether it is a fault point, what) of the simple statements of a file that matter, in order."""
+    steps = {"commit", "fsync", "rename", "unlink", "ftruncate", "write", "write_bytes", "write_text", "replace", "run"}
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if name == "fault_point":
+            yield node.lineno, True, name
+        elif isinstance(node.func, ast.Attribute) and name in steps:
+            whole = ast.unparse(node)
+            replaces_text = name == "replace" and len(node.args) != 1
+            reads = name == "run" and "PRAGMA integrity" in whole
+            if not (replaces_text or reads):
+                yield node.lineno, False, whole
+
+
+def test_every_durable_step_has_a_fault_point() -> None:
+    """Each call that commits, writes, syncs, renames or removes has a fault point right before or after it."""
+    lacking = []
+    steps = 0
+    for path in sorted(STORE.glob("*.py")):
+        if path.name == "faults.py":
+            continue
+        found = sorted(set(_commands(path)))
+        points = [line for line, is_point, _ in found if is_point]
+        for line, is_point, what in found:
+            if not is_point:
+                steps += 1
+                if not any(abs(line - point) <= 2 for point in points):
+                    lacking.append(f"{path.name}:{line}: {what}")
+    assert lacking == []
+    assert steps >= 20
+
+
+def test_every_fault_point_is_documented() -> None:
+    named = {
+        name
+        for path in STORE.glob("*.py")
+        for name in re.findall(r'fault_point\("([\w.-]+)"\)', path.read_text("utf-8"))
     }
+    page = (REPOSITORY / "docs" / "storage.md").read_text("utf-8").partition("## Fault points")[2]
+    assert named == set(re.findall(r"`([a-z]+\.[a-z-]+)`", page))
 
 
-@pytest.mark.parametrize("fault", ["check.before-commit:1", "check.after-commit:1", "snapshot.before-rename:1"])
-def test_killed_repair(fault: str, tmp_path: Path) -> None:
-    folder = tmp_path / "index"
-    run(folder)
-    connection = sqlite3.connect(folder / "odqa.sqlite")
-    connection.execute("DELETE FROM vectors WHERE passage_id = (SELECT min(passage_id) FROM vectors)")
-    connection.commit()
-    connection.close()
-    assert _child(folder, fault, "repair") in (-9, 15)
-    assert Index.check(folder, repair=True).clean
-    assert Index.check(folder).problems == ()
+def test_the_points_of_sqlite_are_passed(case: Case, server: Server, tmp_path: Path) -> None:
+    """Else the tests below would say less than they seem to."""
+    names = {name for name, _ in _passages(case, server, tmp_path)}
+    assert sqlite_calls.reachable() == ("sqlite.before-write" in names) == ("sqlite.mid-write" in names)
+    assert {"lock.before-write", "snapshot.before-rename"} <= names
+
+
+@pytest.mark.parametrize("slow", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["quick", "slow"])
+def test_killed_at_every_point(
+    case: Case, server: Server, tmp_path: Path, slow: bool, record_property: Callable[[str, object], None]
+) -> None:
+    points = _sampled(_passages(case, server, tmp_path), slow=slow)
+    for name, count in points:
+        folder = case.begin(tmp_path / "index")
+        told = f"{case.name} killed at {name}:{count}"
+        code, _ = server.run(Job(case.command(folder), {faults.VARIABLE: f"{name}:{count}"}))
+        assert code in KILLED, told
+        crash_cases.assert_sound(case, folder, told)
+        crash_cases.assert_goes_on(case, folder, told)
+    record_property("kills", len(points))
+
+
+@pytest.mark.parametrize("length", ["quick", pytest.param("slow", marks=pytest.mark.slow)])
+def test_killed_at_random_times(
+    case: Case, server: Server, tmp_path: Path, length: str, record_property: Callable[[str, object], None]
+) -> None:
+    """Kills that came after the end of the run do not count: another one is tried, in the time that run took."""
+    rng = random.Random(f"{case.name} {length}")
+    _, seconds = server.run(Job(case.command(case.begin(tmp_path / "index"))))
+    kills = late = 0
+    while kills < RANDOM_KILLS[length]:
+        folder = case.begin(tmp_path / "index")
+        delay = rng.random() * seconds
+        code, took = server.run(Job(case.command(folder), kill_after=delay))
+        told = f"{case.name} killed at random, number {kills} ({delay:.3f} of {seconds:.3f} s)"
+        crash_cases.assert_sound(case, folder, told)
+        crash_cases.assert_goes_on(case, folder, told)
+        if code in KILLED:
+            kills += 1
+        else:
+            late, seconds = late + 1, min(took, seconds)
+            assert code == 0 and late < 100, told
+    record_property("kills", kills)
+
+
+@pytest.mark.parametrize("slow", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["quick", "slow"])
+@pytest.mark.parametrize("number", ["ENOSPC", "EROFS"])
+def test_the_disk_fails_at_every_point(
+    case: Case,
+    server: Server,
+    tmp_path: Path,
+    number: str,
+    slow: bool,
+    record_property: Callable[[str, object], None],
+) -> None:
+    """From that point on every write fails: one line says so, and the index is as sound as after a kill."""
+    log = tmp_path / "log"
+    points = [one for one in _passages(case, server, tmp_path) if faults.CAN_FAIL.fullmatch(one[0])]
+    if not slow:
+        points = _sampled(points, slow=False, sqlite_points=3)
+        points = points[:: 3 if number == "ENOSPC" else 6]
+    for name, count in points:
+        folder = case.begin(tmp_path / "index")
+        told = f"{case.name}, {number} from {name}:{count} on"
+        log.write_bytes(b"")
+        job = Job(case.command(folder), {faults.VARIABLE: f"{name}:{count}:{number}"}, log=str(log))
+        code, _ = server.run(job)
+        lines = [line for line in log.read_text("utf-8").splitlines() if line.startswith("odqa: ")]
+        assert code in (0, 1), told
+        assert (code == 0 or len(lines) == 1) and "unexpected" not in log.read_text("utf-8"), (told, lines)
+        crash_cases.assert_sound(case, folder, told)
+        crash_cases.assert_goes_on(case, folder, told)
+    record_property("failures", len(points))
+    assert points

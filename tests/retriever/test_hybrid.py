@@ -13,7 +13,7 @@ from odqa.retriever.hybrid import Fusion, HybridRetriever, has_words, text_expre
 from odqa.store.index import Index
 from odqa.types import Document, Passage, RetrievedPassage, Span
 
-PLAIN = Fusion(constant=60.0, dense_weight=1.0, text_weight=1.0)
+PLAIN = Fusion(dense_weight=1.0, text_weight=1.0)
 
 
 class ListedIndex:
@@ -52,23 +52,34 @@ def as_rows(found: Sequence[RetrievedPassage]) -> list[tuple[int, int, float | N
     return [(one.passage.passage_id, one.rank, one.dense_score, one.text_score) for one in found]
 
 
-def test_reciprocal_rank_fusion_by_hand() -> None:
-    index = ListedIndex([(7, 0.5), (3, 0.75), (9, 1.0)], [(3, 8.0), (4, 6.0), (7, 2.0)])
+def test_fusion_by_hand() -> None:
+    index = ListedIndex([(7, 0.5), (3, 0.75), (9, 1.5)], [(3, 8.0), (4, 6.0), (7, 2.0)])
     found = retrieve(index)
-    assert as_rows(found) == [(3, 1, -0.75, 8.0), (7, 2, -0.5, 2.0), (4, 3, None, 6.0), (9, 4, -1.0, None)]
-    wanted = [1 / 62 + 1 / 61, 1 / 61 + 1 / 63, 1 / 62, 1 / 63]
-    assert [one.score for one in found] == pytest.approx(wanted, rel=1e-12)
+    assert as_rows(found) == [(3, 1, -0.75, 8.0), (7, 2, -0.5, 2.0), (4, 3, None, 6.0), (9, 4, -1.5, None)]
+    assert [one.score for one in found] == pytest.approx([1.75 / 2, 1.25 / 2, 0.75 / 2, 0.0], rel=1e-12)
 
 
-def test_weights_and_constant_by_hand() -> None:
-    index = ListedIndex([(1, 0.5), (2, 0.75)], [(2, 3.0)])
-    found = retrieve(index, fusion=Fusion(constant=10.0, dense_weight=3.0, text_weight=0.5))
-    assert [(one.passage.passage_id, one.score) for one in found] == [
-        (2, pytest.approx(3 / 12 + 0.5 / 11)),
-        (1, pytest.approx(3 / 11)),
-    ]
-    found = retrieve(index, fusion=Fusion(constant=10.0, dense_weight=3.0, text_weight=0.2))
-    assert [one.passage.passage_id for one in found] == [1, 2]
+def test_weights_by_hand() -> None:
+    index = ListedIndex([(1, 0.5), (2, 0.75), (3, 1.0)], [(2, 3.0)])
+    found = retrieve(index, fusion=Fusion(dense_weight=3.0, text_weight=2.0))
+    assert [(one.passage.passage_id, one.score) for one in found] == [(2, 3.5 / 5), (1, 3 / 5), (3, 0.0)]
+    found = retrieve(index, fusion=Fusion(dense_weight=3.0, text_weight=1.0))
+    assert [one.passage.passage_id for one in found] == [1, 2, 3]
+
+
+def test_a_passage_beyond_a_cut_list_counts_as_its_last() -> None:
+    index = ListedIndex([(1, 0.5), (2, 0.75)], [(3, 4.0), (4, 2.0), (2, 1.0)])
+    assert {row.passage.passage_id: row.score for row in retrieve(index, top_k=2, candidates=2)} == {1: 0.75, 3: 0.5}
+
+
+def test_one_score_alone_is_the_best() -> None:
+    assert [one.score for one in retrieve(ListedIndex([(1, 0.5)], [(1, 3.0)]))] == [1.0]
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 250.0])
+def test_the_scale_of_an_encoder_does_not_matter(scale: float) -> None:
+    index = ListedIndex([(7, 0.5 * scale), (3, 0.75 * scale), (9, 1.5 * scale)], [(3, 8.0), (4, 6.0), (7, 2.0)])
+    assert [one.score for one in retrieve(index)] == pytest.approx([0.875, 0.625, 0.375, 0.0], rel=1e-6)
 
 
 def test_equal_scores_go_to_the_older_passage() -> None:
@@ -94,6 +105,12 @@ def test_top_k_is_a_prefix_and_reaches_deeper_than_the_candidates() -> None:
     shallow = [row[0] for row in as_rows(retrieve(index, top_k=3, candidates=100))]
     assert len(shallow) == 3
     assert index.depths[-1] == 100
+
+
+@pytest.mark.parametrize("mode", ["dense", "text", "hybrid"])
+def test_the_best_of_the_lists_that_were_asked_scores_one(mode: str) -> None:
+    index = ListedIndex([(1, 0.5), (2, 0.75)], [(1, 4.0), (2, 2.0)])
+    assert retrieve(index, mode=mode, fusion=Fusion(dense_weight=3.0, text_weight=0.2))[0].score == 1.0
 
 
 def test_deleted_passages_are_dropped_and_others_take_their_place() -> None:
@@ -148,6 +165,21 @@ def test_wrong_arguments(question: str, options: dict[str, object], message: str
 )
 def test_expressions(question: str, expression: str) -> None:
     assert text_expression(question) == expression
+    assert text_expression(question, near=True).startswith(expression)
+
+
+@pytest.mark.parametrize(
+    ("question", "near"),
+    [
+        ("Who wrote the Iliad?", ' OR NEAR("wrote" "iliad", 5)'),
+        ("who is the", ' OR NEAR("who" "is", 5) OR NEAR("is" "the", 5)'),
+        ('"quoted" NEAR/3', ' OR NEAR("quoted" "near", 5) OR NEAR("near" "3", 5)'),
+        ("Iliad", ""),
+        ("?!", ""),
+    ],
+)
+def test_near_words(question: str, near: str) -> None:
+    assert text_expression(question, near=True) == text_expression(question) + near
 
 
 @pytest.mark.parametrize(
@@ -209,7 +241,7 @@ def small_index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
 
 @pytest.mark.parametrize("question", SYNTAX)
 def test_no_syntax_of_fts5_has_any_effect(small_index: Index, question: str) -> None:
-    expression = text_expression(question)
+    expression = text_expression(question, near=True)
     found = small_index.search_text(expression, top_k=9) if expression else []
     ids = [i for i, _ in found]
     if "whale" in question.lower() and "東京" not in question:  # no boundary between a han character and a letter
@@ -219,7 +251,7 @@ def test_no_syntax_of_fts5_has_any_effect(small_index: Index, question: str) -> 
 
 @given(st.text(alphabet=st.one_of(st.characters(codec="utf-8"), st.sampled_from('"*^():+-{}, \x00')), max_size=40))
 def test_any_text_is_a_valid_expression(small_index: Index, question: str) -> None:
-    expression = text_expression(question)
+    expression = text_expression(question, near=True)
     assert bool(expression) or not has_words(question)
     small_index.search_text(expression or '""', top_k=9)
 

@@ -6,6 +6,7 @@ import hashlib
 import sqlite3
 import struct
 import uuid
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +25,15 @@ def test_bytes_of_database_and_snapshot(tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "odqa.sqlite")
     header = (tmp_path / "odqa.sqlite").read_bytes()[:100]
     assert struct.unpack(">H", header[16:18])[0] == 16384 and header[68:72] == b"odqa"
-    assert struct.unpack(">I", header[60:64])[0] == 1
+    assert struct.unpack(">I", header[60:64])[0] == 2
     blobs = connection.execute("SELECT passage_id, vector FROM vectors ORDER BY passage_id").fetchall()
     # 0.1, 1e-7 and 2049 are rounded to the nearest binary16, ties to even.
     expected = struct.pack("<8e", 1.0, -2.0, 0.5, 65504.0, 0.1, 0.0, -0.0, 1e-7) + struct.pack("<8e", *[2048.0] * 8)
     assert blobs == [(2, expected[:16]), (3, expected[16:])]
-    blocks = connection.execute("SELECT start, text FROM document_blocks ORDER BY start").fetchall()
-    assert blocks == [(0, ("é" * 32768).encode()), (32768, ("é" * 7232 + "end").encode())]
+    blocks = connection.execute("SELECT start, text, checksum FROM document_blocks ORDER BY start").fetchall()
+    texts = [("é" * 32768).encode(), ("é" * 7232 + "end").encode()]
+    assert blocks == [(0, texts[0], zlib.crc32(texts[0])), (32768, texts[1], zlib.crc32(texts[1]))]
+    assert connection.execute("SELECT doc_id, path FROM documents").fetchall() == [("a", "a")]
     assert connection.execute("SELECT * FROM tombstones").fetchall() == [(1, 2)]
     its_uuid = uuid.UUID(connection.execute("SELECT uuid FROM index_info").fetchone()[0])
     connection.close()

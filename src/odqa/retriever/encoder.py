@@ -93,4 +93,4 @@ def load_encoder(name: str, *, environment: Mapping[str, str] = os.environ) -> D
         UnknownModelError: the registry has no such model.
         ModelError: it is not an encoder, or cannot be loaded; nothing is ever downloaded here.
     """
-    return DenseEncoder(find(name), environment=environment)
+    return DenseEncoder(find(name, environment=environment), environment=environment)

@@ -1,10 +1,11 @@
-"""Question -> passages: a dense list and a full-text list, fused by reciprocal rank."""
+"""Question -> passages: a dense list and a full-text list, fused by their scores."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -47,13 +48,13 @@ class SearchableIndex(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
-    """Weights of reciprocal rank fusion (Cormack, Clarke and Buettcher 2009).
+    """Weights of the mean of both scores, each brought to [0, 1] within its own list; one list alone has all weight.
 
-    A passage scores `dense_weight / (constant + rank)` from the dense list plus `text_weight / (constant + rank)` from
-    the full-text list, ranks counted from 1. The defaults were fitted on held-out articles (docs/decisions.md).
+    Dense: (worst distance - distance) / (worst - best), so no model's scale matters. Full text: BM25 score / best BM25
+    score. A passage that a list does not name counts there as the last of a list that was cut, else as 0. The weights
+    were fitted on held-out articles (docs/decisions.md).
     """
 
-    constant: float = settings.FUSION_CONSTANT
     dense_weight: float = settings.FUSION_DENSE_WEIGHT
     text_weight: float = settings.FUSION_TEXT_WEIGHT
 
@@ -63,15 +64,17 @@ def has_words(question: str) -> bool:
     return any(character.isalnum() for character in question)
 
 
-def text_expression(question: str) -> str:
+def text_expression(question: str, *, near: bool = False) -> str:
     """Build the FTS5 expression of a question: its words, quoted and OR-ed, without stop words where others remain.
 
-    Quoting makes every word a literal, so no FTS5 syntax in a question has any effect. Returns "" for a question
+    With `near`, neighbouring words count once more where they stand near each other: better beside a dense list, worse
+    alone. Quoting makes every word a literal, so no FTS5 syntax in a question has any effect. Returns "" for a question
     without words.
     """
     words = list(dict.fromkeys(word.lower() for word in WORD.findall(question)))
-    telling = [word for word in words if word not in STOP_WORDS]
-    return " OR ".join(f'"{word}"' for word in telling or words)
+    telling = [f'"{word}"' for word in words if word not in STOP_WORDS] or [f'"{word}"' for word in words]
+    pairs = [f"NEAR({a} {b}, {settings.NEAR_TOKENS})" for a, b in pairwise(telling)] if near else []
+    return " OR ".join(telling + pairs)
 
 
 class HybridRetriever:
@@ -117,8 +120,10 @@ class HybridRetriever:
                 raise ValueError(f"the question {question!r} has no words: ask something")
         depth = max(top_k, candidates)
         dense = self._dense(questions, depth, allowed) if mode != "text" else [{} for _ in questions]
-        text = [self._text(q, depth, allowed) for q in questions] if mode != "dense" else [{} for _ in questions]
-        return [self._fuse(d, t, top_k) for d, t in zip(dense, text, strict=True)]
+        near = mode == "hybrid"
+        text = [self._text(q, depth, allowed, near=near) if mode != "dense" else {} for q in questions]
+        weights = Fusion(self._fusion.dense_weight * (mode != "text"), self._fusion.text_weight * (mode != "dense"))
+        return [self._fuse(d, t, top_k, depth, weights) for d, t in zip(dense, text, strict=True)]
 
     def _dense(self, questions: Sequence[str], depth: int, allowed: PassageIds | None) -> list[dict[int, float]]:
         if self._encoder is None:
@@ -130,16 +135,21 @@ class HybridRetriever:
             for id_row, distance_row in zip(ids, distances, strict=True)
         ]
 
-    def _text(self, question: str, depth: int, allowed: PassageIds | None) -> dict[int, float]:
-        expression = text_expression(question)
+    def _text(self, question: str, depth: int, allowed: PassageIds | None, *, near: bool) -> dict[int, float]:
+        expression = text_expression(question, near=near)
         return dict(self._index.search_text(expression, top_k=depth, allowed=allowed)) if expression else {}
 
-    def _fuse(self, dense: dict[int, float], text: dict[int, float], top_k: int) -> tuple[RetrievedPassage, ...]:
-        """Fuse two ranked lists (dicts keep their order); equal scores go to the older passage."""
-        scores: dict[int, float] = {}
-        for ranked, weight in ((dense, self._fusion.dense_weight), (text, self._fusion.text_weight)):
-            for rank, passage_id in enumerate(ranked, start=1):
-                scores[passage_id] = scores.get(passage_id, 0.0) + weight / (self._fusion.constant + rank)
+    def _fuse(
+        self, dense: dict[int, float], text: dict[int, float], top_k: int, depth: int, weights: Fusion
+    ) -> tuple[RetrievedPassage, ...]:
+        """Fuse two ranked lists of at most `depth` (dicts keep their order); equal scores go to the older passage."""
+        nearness, words = _from_worst(dense), _of_best(text)
+        unnamed = min(words.values(), default=0.0) if len(words) >= depth else 0.0
+        both = weights.dense_weight + weights.text_weight
+        scores = {
+            i: (weights.dense_weight * nearness.get(i, 0.0) + weights.text_weight * words.get(i, unnamed)) / both
+            for i in (*dense, *text)
+        }
         order = sorted(scores, key=lambda i: (-scores[i], i))
         # A passage may have been deleted since it was ranked: a few more are read, so that top_k remain.
         living = self._index.passages(order[: top_k + 8])
@@ -148,3 +158,15 @@ class HybridRetriever:
             RetrievedPassage(living[i], scores[i], rank, dense.get(i), text.get(i))
             for rank, i in enumerate(kept, start=1)
         )
+
+
+def _from_worst(scores: dict[int, float]) -> dict[int, float]:
+    """Bring scores to [0, 1], the worst to 0 and the best to 1; all to 1 if they are equal."""
+    worst, best = min(scores.values(), default=0.0), max(scores.values(), default=0.0)
+    return {i: (score - worst) / (best - worst) if best > worst else 1.0 for i, score in scores.items()}
+
+
+def _of_best(scores: dict[int, float]) -> dict[int, float]:
+    """Divide positive scores by the best of them."""
+    best = max(scores.values(), default=1.0)
+    return {i: score / best if best > 0 else 0.0 for i, score in scores.items()}

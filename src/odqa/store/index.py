@@ -6,8 +6,10 @@ generation and brings the vectors in memory to it. docs/storage.md tells the who
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,16 +19,18 @@ from numpy.typing import NDArray
 
 from odqa.errors import IndexMismatchError, StoreError
 from odqa.protocols import PassageIds, PreparedDocument, Vectors
-from odqa.store.check import check_store
+from odqa.store.compaction import compact_store
 from odqa.store.faults import fault_point
-from odqa.store.filters import Condition
-from odqa.store.folder import IndexIdentity, compare_identities, make_database, open_store
+from odqa.store.filters import Expression
+from odqa.store.folder import IndexIdentity, compare_identities, make_database, open_store, remove_unfinished
 from odqa.store.lock import FolderLock
-from odqa.store.metadata_store import IndexInfo, SqliteMetadataStore
+from odqa.store.metadata_store import IndexInfo, Lookup, SqliteMetadataStore
 from odqa.store.metadata_writer import check_prepared, delete_documents, next_generation, write_documents
+from odqa.store.migrations import migrate
 from odqa.store.recovery import VectorFollower
+from odqa.store.repair import check_store
 from odqa.store.schema import DATABASE_NAME
-from odqa.types import CheckReport, Document, IndexStatus, Passage
+from odqa.types import CheckReport, CompactReport, Document, IndexStatus, Passage
 
 __all__ = ["Index", "IndexIdentity"]
 
@@ -34,7 +38,8 @@ __all__ = ["Index", "IndexIdentity"]
 class Index:
     """An open index. Searches may run in many threads at once; writes wait for each other.
 
-    Made by `create` or `open`; a context manager. After `close` every call is a `ValueError`.
+    Made by `create` or `open`; a context manager. After `close` every call is a `ValueError`; in a child that was made
+    by `os.fork` while the index was open, every call but `close` is a `StoreError`.
     """
 
     def __init__(self, folder: Path, store: SqliteMetadataStore, info: IndexInfo, lock: FolderLock | None) -> None:
@@ -47,6 +52,7 @@ class Index:
         self._follower = VectorFollower(folder, store, info, holds_lock=lock is not None)
         self._writing = threading.RLock()
         self._closed = False
+        self._process = os.getpid()
 
     @classmethod
     def create(cls, folder: Path, identity: IndexIdentity, *, wait_seconds: float = 0) -> Self:
@@ -94,10 +100,11 @@ class Index:
             LockedIndexError: another process is writing to it.
             DamagedIndexError: its SQLite file cannot be read.
         """
+        migrate(folder, wait_seconds=wait_seconds)
         opened = cls._opened(folder, lock=None, expected=expected)
         if not writable:
             return opened
-        opened.close()
+        opened._store.close()  # as it is: it may turn out to be damaged
         lock = FolderLock.acquire(folder, wait_seconds=wait_seconds)
         try:
             return cls._opened(folder, lock=lock, expected=expected)
@@ -109,8 +116,12 @@ class Index:
     def _opened(cls, folder: Path, *, lock: FolderLock | None, expected: IndexIdentity | None) -> Self:
         store = open_store(folder, writable=lock is not None)
         try:
+            if lock is not None:
+                remove_unfinished(folder)
             info = store.info()
             index = cls(folder, store, info, lock)
+            if lock is not None:
+                index._follower.remove_future_snapshots()
             if expected is not None:
                 compare_identities(folder, index.identity, expected)
         except BaseException:
@@ -119,11 +130,16 @@ class Index:
         return index
 
     def close(self) -> None:
-        """Close all files and give the lock back; a second call does nothing."""
+        """Close all files and give the lock back; a second call does nothing.
+
+        In a child made by fork they stay as they are: they belong to the parent.
+        """
         if not self._closed:
             self._closed = True
+            if os.getpid() != self._process:
+                return
             self._follower.forget()
-            self._store.close()
+            self._store.close(tidy=True)
             if self._lock is not None:
                 self._lock.release()
 
@@ -226,12 +242,24 @@ class Index:
         """Return (source, record) -> (doc_id, content_hash) of all documents."""
         return self._readable().known()
 
-    def documents_under(self, location: str) -> Iterator[tuple[str, str, str]]:
-        """Yield (doc_id, source, record) of the documents whose source is `location` or lies below it."""
+    def lookup(self) -> AbstractContextManager[Lookup]:
+        """Give a function (source, record) -> (document_pk, content_hash), or None for an origin without document."""
+        return self._readable().lookup()
+
+    def last_document(self) -> int:
+        """Return the highest `document_pk`, 0 where there is none; new documents have higher ones."""
+        return self._readable().last_document()
+
+    def documents_under(self, location: str) -> Iterator[tuple[int, str, str, str]]:
+        """Yield (document_pk, doc_id, source, record) of the documents whose source is `location` or lies below it."""
         return self._readable().documents_under(location)
 
-    def allowed(self, where: Sequence[Condition]) -> PassageIds | None:
-        """Return the ids of the passages whose documents satisfy all conditions; None without conditions."""
+    def allowed(self, where: Expression | None) -> PassageIds | None:
+        """Return the ids of the passages whose documents meet a filter; None, which means all, without one.
+
+        Raises:
+            ValueError: the filter looks at a field that no document has, or has too many conditions.
+        """
         return self._readable().allowed(where)
 
     # Writing
@@ -286,26 +314,26 @@ class Index:
             if snapshot is None or snapshot.generation != store.generation():
                 self._follower.write_snapshot()
                 self._follower.forget()
+            else:  # a process that died may not have come to it
+                self._follower.remove_other_snapshots(snapshot)
 
-    def compact(self) -> None:
-        """Drop tombstones and free pages: snapshot, then tombstones, then full-text merge, VACUUM and an empty WAL.
+    def refresh_snapshot(self) -> None:
+        """Write a new snapshot if there is none, or if replaying what it lacks has become long; else do nothing.
 
-        Readers that are behind begin anew with the snapshot. VACUUM needs room for a second copy of `odqa.sqlite`.
+        Raises:
+            StoreError: the disk is full or fails; the index stays as it was.
         """
+        self._writable()
+        with self._writing:
+            if self._follower.snapshot_is_due():
+                self._follower.write_snapshot()
+                self._follower.forget()
+
+    def compact(self) -> CompactReport:
+        """Give back the space that deleted documents took; see compaction.py."""
         store = self._writable()
         with self._writing:
-            self.write_snapshot()
-            with store.writing() as connection:
-                connection.exec_driver_sql("DELETE FROM tombstones")
-                connection.exec_driver_sql("UPDATE index_info SET compacted_generation = generation")
-                connection.exec_driver_sql("INSERT INTO passages_fts (passages_fts) VALUES ('optimize')")
-                fault_point("compact.before-commit")
-                connection.commit()
-                fault_point("compact.after-commit")
-            store.run("VACUUM")
-            fault_point("compact.after-vacuum")
-            store.run("PRAGMA wal_checkpoint(TRUNCATE)")
-            fault_point("compact.after-checkpoint")
+            return compact_store(store, self._follower)
 
     @classmethod
     def check(cls, folder: Path, *, repair: bool = False, wait_seconds: float = 0) -> CheckReport:
@@ -317,6 +345,7 @@ class Index:
             LockedIndexError: another process is writing to it.
             DamagedIndexError: its SQLite file cannot be opened at all.
         """
+        migrate(folder, wait_seconds=wait_seconds)
         open_store(folder, writable=False).close()
         with FolderLock.acquire(folder, wait_seconds=wait_seconds):
             store = open_store(folder, writable=True)
@@ -326,10 +355,24 @@ class Index:
             finally:
                 store.close()
 
-    def _readable(self) -> SqliteMetadataStore:
+    def usable(self) -> Self:
+        """Return the index itself.
+
+        Raises:
+            ValueError: it is closed.
+            StoreError: it was opened before this process was made by fork.
+        """
         if self._closed:
             raise ValueError(f"the index in {self.folder} is closed")
-        return self._store
+        if os.getpid() != self._process:  # neither SQLite nor OpenVINO survives that
+            raise StoreError(
+                f"the index in {self.folder} was opened before this process was made by fork: open it after the fork, "
+                "or start processes by spawn"
+            )
+        return self
+
+    def _readable(self) -> SqliteMetadataStore:
+        return self.usable()._store
 
     def _writable(self) -> SqliteMetadataStore:
         if self._lock is None:

@@ -2,41 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
-import numpy as np
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import OperationalError
 
+from odqa.errors import DamagedIndexError, StoreError
 from odqa.protocols import EncoderIdentity, PassageIds
-from odqa.store.filters import Condition, conditions_sql
+from odqa.store.allowed import allowed_passages
+from odqa.store.blocks import BlockError, damaged_text, document_text
+from odqa.store.filters import Expression
+from odqa.store.passage_rows import document_fields, read_passages
+from odqa.store.read_only import ReadOnlyAccess
 from odqa.store.schema import (
     APPLICATION_ID,
-    BLOCK_CODE_POINTS,
+    FIND_DOCUMENT,
     ORIGIN,
     SLICE,
     damaged,
-    document_blocks,
     documents,
-    index_info,
+    empty_wal,
+    index_row,
+    is_of_expression,
+    leave_open,
     make_engine,
     outside_transaction,
     passages,
     search_fts,
-    sql,
+    sliced,
     tombstones,
     translated_errors,
 )
-from odqa.types import Document, Passage, Section, Span
+from odqa.types import Document, Passage
 
-SQLITE_ERROR = 1  # "SQL error or missing database": here, what FTS5 says of an expression
-T = TypeVar("T")
+Lookup = Callable[[str, str], tuple[int, str] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,9 @@ class SqliteMetadataStore:
         path: an existing `odqa.sqlite`.
         writable: whether transactions may be opened with `writing`.
 
+    Attributes:
+        damaged: whether damage was seen; closing then leaves `-wal` as it is.
+
     Raises:
         DamagedIndexError: the file is no database, or not one of odqa's.
     """
@@ -66,48 +76,114 @@ class SqliteMetadataStore:
     def __init__(self, path: Path, *, writable: bool) -> None:
         """Open the file and look at its header."""
         self.path = path
-        self._engine = make_engine(path, writable=writable)
+        self._wal = path.with_name(path.name + "-wal")
+        # A reader that closes last would play what lies in -wal into a file that may turn out to be damaged.
+        self._leaves_wal = not writable and self._pending()
+        self._engine = make_engine(path, writable=writable, parameters="mode=ro" if self._leaves_wal else "mode=rw")
         self._write_engine = self._engine.execution_options(writing=True)
+        self._read_only: ReadOnlyAccess[Connection] | None = None
+        self.damaged = False
         try:
-            with self.reading() as connection:
-                application = connection.exec_driver_sql("PRAGMA application_id").scalar_one()
-                self.schema_version = int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
-            if application != APPLICATION_ID:
-                raise damaged(path, "it is empty or was not made by odqa")
+            if not writable and not os.access(path, os.W_OK):
+                self._read_only = self._without_side_files()
+            try:
+                self.schema_version = self._header()
+            except DamagedIndexError:
+                raise
+            except StoreError:  # the folder cannot be written to, or the disk is full
+                if writable or self._read_only is not None:
+                    raise
+                self._read_only = self._without_side_files()
+                self.schema_version = self._header()
         except BaseException:
             self.close()
             raise
 
-    def close(self) -> None:
-        """Close all connections."""
+    def _pending(self) -> bool:
+        """Tell whether transactions lie in `-wal`."""
+        return self._wal.exists() and self._wal.stat().st_size > 0
+
+    def _header(self) -> int:
+        """Return the schema number of the file, after a look at whose it is."""
+        with self.reading() as connection:
+            application = connection.exec_driver_sql("PRAGMA application_id").scalar_one()
+            version = int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+        if application != APPLICATION_ID:
+            raise damaged(self.path, "it is empty or was not made by odqa")
+        return version
+
+    def _without_side_files(self) -> ReadOnlyAccess[Connection]:
+        def connect(parameters: str) -> Connection:
+            with translated_errors(self.path):
+                connection = make_engine(self.path, writable=False, parameters=parameters, pooled=False).connect()
+                try:
+                    connection.exec_driver_sql("SELECT count(*) FROM sqlite_schema")
+                except BaseException:
+                    connection.close()
+                    raise
+                return connection
+
+        return ReadOnlyAccess(self.path, connect=connect, close=Connection.close)
+
+    def close(self, *, tidy: bool = False) -> None:
+        """Close all connections; those to a damaged file stay open where closing would write to it.
+
+        `tidy` lets a reader who saw no damage move what lies in `-wal` into the file, if it is the last one.
+        """
+        if self.damaged and self._pending():
+            leave_open(self._engine, self.path)
+            return
         self._engine.dispose()
+        if tidy and self._leaves_wal and self._read_only is None:
+            with contextlib.suppress(StoreError), translated_errors(self.path):  # whoever is next can do it as well
+                engine = make_engine(self.path, writable=False, pooled=False)
+                with engine.connect() as connection:
+                    connection.exec_driver_sql("SELECT count(*) FROM sqlite_schema")
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Open a read transaction: one state of the index, whatever others write meanwhile."""
-        with translated_errors(self.path), self._engine.connect() as connection:
+        access = self._engine.connect if self._read_only is None else self._read_only.connection
+        with self._guarded(), access() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Open a write transaction, rolled back by an exception and committed otherwise by the caller's `commit`."""
-        with translated_errors(self.path), self._write_engine.connect() as connection:
+        with self._guarded(), self._write_engine.connect() as connection:
             yield connection
 
     def run(self, statement: str) -> list[tuple[Any, ...]]:
         """Run VACUUM, a checkpoint or a PRAGMA outside of transactions."""
-        with translated_errors(self.path):
+        with self._guarded():
             return outside_transaction(self._engine, statement)
+
+    def empty_wal(self) -> bool:
+        """Move everything into the file and empty the WAL; False where a reader is in the way."""
+        with self._guarded():
+            return empty_wal(self._engine)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Translate errors, and remember that there was damage."""
+        try:
+            with translated_errors(self.path):
+                yield
+        except DamagedIndexError as error:
+            self.damaged = self.damaged or not isinstance(error.__cause__, BlockError)
+            raise
 
     def info(self) -> IndexInfo:
         """Read the row of `index_info`."""
         with self.reading() as connection:
-            row = connection.execute(select(index_info)).one_or_none()
-        if row is None:
-            raise damaged(self.path, "it does not say which encoder made it")
+            row = index_row(connection, self.path)
+        try:
+            uuid = UUID(row.uuid)
+        except ValueError as error:
+            raise damaged(self.path, f"its uuid is {row.uuid!r}") from error
         encoder = EncoderIdentity(row.encoder, row.encoder_revision, row.encoder_checksum, row.width)
         return IndexInfo(
-            UUID(row.uuid),
+            uuid,
             row.schema_version,
             row.generation,
             encoder,
@@ -119,7 +195,10 @@ class SqliteMetadataStore:
     def generation(self) -> int:
         """Return the number of the last write transaction; the cheap question whether anything changed."""
         with self.reading() as connection:
-            return int(connection.exec_driver_sql("SELECT generation FROM index_info").scalar_one())
+            found = connection.exec_driver_sql("SELECT generation FROM index_info").scalar()
+        if not isinstance(found, int):
+            raise damaged(self.path, f"its generation is {found!r}")
+        return found
 
     def counts(self) -> tuple[int, int, int]:
         """Count documents, living passages and tombstones."""
@@ -130,16 +209,8 @@ class SqliteMetadataStore:
 
     def passages(self, ids: Sequence[int]) -> dict[int, Passage]:
         """Read the living passages among `ids`, each with its text cut from one or two blocks of its document."""
-        found: dict[int, Passage] = {}
         with self.reading() as connection:
-            parsed: dict[int, tuple[list[Section], dict[str, Any]]] = {}
-            for part in sliced([int(passage_id) for passage_id in ids]):
-                rows: dict[int, list[Row[Any]]] = {}
-                for row in connection.execute(_passage_select().where(passages.c.passage_id.in_(part))):
-                    rows.setdefault(row.passage_id, []).append(row)
-                for passage_id, blocks in rows.items():
-                    found[passage_id] = _passage(blocks, parsed)
-        return found
+            return read_passages(connection, ids)
 
     def living(self, ids: Sequence[int]) -> set[int]:
         """Return those of `ids` that are ids of living passages."""
@@ -183,20 +254,21 @@ class SqliteMetadataStore:
             try:
                 rows = connection.execute(search_fts(filtered=bool(filtered)), {**values, **filtered}).all()
             except OperationalError as error:
-                if getattr(error.orig, "sqlite_errorcode", None) == SQLITE_ERROR:  # not the file, not the disk
+                if is_of_expression(error):
                     raise ValueError(f"not an FTS5 query: {expression!r} ({error.orig})") from error
                 raise
         return [(row.rowid, row.score) for row in rows]
 
-    def allowed(self, where: Sequence[Condition]) -> PassageIds | None:
-        """Return the ids, ascending, of passages whose documents satisfy all conditions; None without conditions."""
-        if not where:
+    def allowed(self, where: Expression | None) -> PassageIds | None:
+        """Return the ids, ascending, of passages whose documents meet a filter; None, which means all, without one.
+
+        Raises:
+            ValueError: the filter looks at a field that no document has, or has too many conditions.
+        """
+        if where is None:
             return None
-        expression, parameters = conditions_sql(where)
-        owners = select(passages.c.passage_id).join(documents, documents.c.document_pk == passages.c.document_pk)
-        statement = owners.where(sql(expression)).order_by(passages.c.passage_id)
         with self.reading() as connection:
-            return np.fromiter(connection.scalars(statement, parameters), dtype=np.int64)
+            return allowed_passages(connection, where)
 
     def document(self, doc_id: str) -> Document | None:
         """Read a document with its whole text, or None if the index has none of that id."""
@@ -204,17 +276,22 @@ class SqliteMetadataStore:
             row = connection.execute(select(documents).where(documents.c.doc_id == doc_id)).one_or_none()
             if row is None:
                 return None
+            try:
+                text = document_text(connection, row.document_pk, length=row.length)
+                sections, fields = document_fields(row)
+            except BlockError as error:
+                raise damaged_text(doc_id, error) from error
             return Document(
                 doc_id=row.doc_id,
                 title=row.title,
-                text=document_text(connection, row.document_pk),
+                text=text,
                 source=row.source,
                 record=row.record,
                 suffix=row.suffix,
                 modified=row.modified,
                 content_hash=row.content_hash,
-                sections=tuple(_sections(row.sections)),
-                metadata=json.loads(row.metadata),
+                sections=sections,
+                metadata=fields,
             )
 
     def doc_ids(self) -> list[str]:
@@ -228,15 +305,40 @@ class SqliteMetadataStore:
         with self.reading() as connection:
             return {(row[0], row[1]): (row[2], row[3]) for row in connection.execute(select(*columns))}
 
-    def documents_under(self, location: str) -> Iterator[tuple[str, str, str]]:
-        """Yield (doc_id, source, record) of the documents whose source is `location` or lies below it, in that order.
+    @contextmanager
+    def lookup(self) -> Iterator[Lookup]:
+        """Give a function (source, record) -> (document_pk, content_hash), or None where no document has that origin.
+
+        It sees what was committed last, and keeps no transaction open between its calls.
+        """
+        connection = self._engine.raw_connection()
+        try:
+            cursor = connection.cursor()
+
+            def find(source: str, record: str) -> tuple[int, str] | None:
+                with self._guarded():
+                    cursor.execute(FIND_DOCUMENT, (source, record))
+                    found = cursor.fetchall()
+                return (found[0][0], found[0][1]) if found else None
+
+            yield find
+        finally:
+            connection.close()
+
+    def last_document(self) -> int:
+        """Return the highest `document_pk`, 0 where there is none; new documents have higher ones."""
+        with self.reading() as connection:
+            return int(connection.execute(select(func.max(documents.c.document_pk))).scalar() or 0)
+
+    def documents_under(self, location: str) -> Iterator[tuple[int, str, str, str]]:
+        """Yield (document_pk, doc_id, source, record) of the documents at or below `location`, in the order of sources.
 
         They are read in slices, with no transaction open between them: the caller may write meanwhile.
         """
         folder = location.rstrip("/")
         # "0" follows "/" in the order of bytes: the range holds exactly what begins with the folder and a "/".
         below = (documents.c.source >= folder + "/") & (documents.c.source < folder + "0")
-        columns = select(documents.c.doc_id, documents.c.source, documents.c.record)
+        columns = select(documents.c.document_pk, documents.c.doc_id, documents.c.source, documents.c.record)
         statement = (
             columns.where(below | (documents.c.source == location))
             .order_by(documents.c.source, documents.c.record)
@@ -246,76 +348,7 @@ class SqliteMetadataStore:
         while True:
             with self.reading() as connection:
                 page = connection.execute(statement if last is None else statement.where(ORIGIN > last)).all()  # noqa: SIM300
-            yield from ((row[0], row[1], row[2]) for row in page)
+            yield from ((row[0], row[1], row[2], row[3]) for row in page)
             if len(page) < SLICE:
                 return
-            last = page[-1][1], page[-1][2]
-
-
-def sliced(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Cut values into slices that fit into an IN list."""
-    for start in range(0, len(values), SLICE):
-        yield values[start : start + SLICE]
-
-
-def document_text(connection: Connection, document_pk: int) -> str:
-    """Join the blocks of a document."""
-    statement = (
-        select(document_blocks.c.text)
-        .where(document_blocks.c.document_pk == document_pk)
-        .order_by(document_blocks.c.start)
-    )
-    return "".join(decode_text(block) for block in connection.scalars(statement))
-
-
-def encode_text(text: str) -> bytes:
-    """Encode a block of text; lone surrogates survive, and as a BLOB so do NUL characters in every SQL function."""
-    return text.encode("utf-8", "surrogatepass")
-
-
-def decode_text(block: bytes) -> str:
-    """Undo `encode_text`."""
-    return block.decode("utf-8", "surrogatepass")
-
-
-def _passage_select() -> Select[Any]:
-    blocks = document_blocks.c
-    touching = (blocks.document_pk == passages.c.document_pk) & (blocks.start < passages.c.end)
-    return (
-        select(
-            passages,
-            documents.c.doc_id,
-            documents.c.title,
-            documents.c.source,
-            documents.c.sections,
-            documents.c.metadata,
-            blocks.start.label("block_start"),
-            blocks.text.label("block"),
-        )
-        .join(documents, documents.c.document_pk == passages.c.document_pk)
-        .join(document_blocks, touching & (blocks.start > passages.c.start - BLOCK_CODE_POINTS))
-        .order_by(passages.c.passage_id, blocks.start)
-    )
-
-
-def _passage(blocks: list[Row[Any]], parsed: dict[int, tuple[list[Section], dict[str, Any]]]) -> Passage:
-    row = blocks[0]
-    if row.document_pk not in parsed:
-        parsed[row.document_pk] = _sections(row.sections), json.loads(row.metadata)
-    sections, fields = parsed[row.document_pk]
-    span = Span(row.start, row.end)
-    text = "".join(decode_text(block.block) for block in blocks)
-    return Passage(
-        passage_id=row.passage_id,
-        doc_id=row.doc_id,
-        title=row.title,
-        text=text[span.start - row.block_start : span.end - row.block_start],
-        span=span,
-        source=row.source,
-        sections=tuple(section for section in sections if section.span.overlaps(span)),
-        metadata=fields,
-    )
-
-
-def _sections(stored: str) -> list[Section]:
-    return [Section(Span(start, end), page, heading) for start, end, page, heading in json.loads(stored)]
+            last = page[-1][2], page[-1][3]

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from odqa.protocols import PreparedDocument
+from odqa.store.blocks import BlockError, block_rows, damaged_text, document_text
 from odqa.store.codes import to_codes
-from odqa.store.metadata_store import document_text, encode_text, sliced
 from odqa.store.schema import (
-    BLOCK_CODE_POINTS,
     DELETE_FTS,
     INSERT_FTS,
     SLICE,
@@ -19,6 +18,7 @@ from odqa.store.schema import (
     document_blocks,
     documents,
     passages,
+    sliced,
     sql,
     vectors,
 )
@@ -92,8 +92,12 @@ def write_documents(
             pk, doc_id = known
         doc_ids.append(doc_id)
         row = {**_document_row(document), "doc_id": doc_id, "document_pk": pk, "generation": generation}
-        new["inserted" if known is None else "updated"].append(row)
-        new["blocks"] += _block_rows(document.text, pk)
+        if known is None:
+            path = document.doc_id.removesuffix(f"#{document.record}") if document.record else document.doc_id
+            new["inserted"].append({**row, "path": path})
+        else:
+            new["updated"].append(row)
+        new["blocks"] += block_rows(document.text, pk)
         size = len(blob) // max(len(one.spans), 1)
         for number, span in enumerate(one.spans):
             passage_id += 1
@@ -122,10 +126,13 @@ def delete_documents(connection: Transaction, doc_ids: Sequence[str], *, generat
 def remove_contents(connection: Transaction, document_pks: Sequence[int], *, generation: int) -> None:
     """Remove text, passages, vectors and full text of documents, and leave tombstones; the documents' rows stay."""
     for pk in document_pks:
-        text = document_text(connection, pk)
-        title = connection.execute(sql("SELECT title FROM documents WHERE document_pk = :pk"), {"pk": pk}).scalar_one()
+        row = connection.execute(documents.select().where(documents.c.document_pk == pk)).one()
+        try:  # FTS5 has to be handed the very text that it was given
+            text = document_text(connection, pk, length=row.length)
+        except BlockError as error:
+            raise damaged_text(row.doc_id, error) from error
         owned = connection.execute(passages.select().where(passages.c.document_pk == pk)).all()
-        rows = [fts_row(row.passage_id, title, text[row.start : row.end]) for row in owned]
+        rows = [fts_row(one.passage_id, row.title, text[one.start : one.end]) for one in owned]
         if rows:
             connection.execute(DELETE_FTS, rows)
     for part in sliced(document_pks):
@@ -170,16 +177,9 @@ def _document_row(document: Document) -> dict[str, Any]:
     }
 
 
-def _block_rows(text: str, document_pk: int) -> Rows:
-    return [
-        {"document_pk": document_pk, "start": start, "text": encode_text(text[start : start + BLOCK_CODE_POINTS])}
-        for start in range(0, len(text), BLOCK_CODE_POINTS)
-    ]
-
-
 def _insert(connection: Transaction, new: dict[str, Rows]) -> None:
     """Run one bulk statement per table; documents come before what refers to them."""
-    columns = [column for column in documents.c if column.name != "document_pk"]
+    columns = [column for column in documents.c if column.name not in ("document_pk", "path")]  # the path stays
     assignments = ", ".join(f"{column.name} = :{column.name}" for column in columns)
     update = f"UPDATE documents SET {assignments} WHERE document_pk = :document_pk"  # noqa: S608 - names of columns
     for statement, rows in (

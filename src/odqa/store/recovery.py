@@ -10,14 +10,23 @@ import numpy as np
 from odqa.errors import LockedIndexError, StoreError
 from odqa.protocols import PassageIds
 from odqa.store.codes import CODE
+from odqa.store.faults import fault_point
 from odqa.store.lock import FolderLock
 from odqa.store.metadata_store import IndexInfo, SqliteMetadataStore
-from odqa.store.snapshot import Snapshot, SnapshotError, open_snapshot, snapshot_paths, write_snapshot_file
+from odqa.store.snapshot import (
+    Snapshot,
+    SnapshotError,
+    open_snapshot,
+    remove_other_snapshots,
+    snapshot_paths,
+    write_snapshot_file,
+)
 from odqa.store.vector_index import FlatVectorIndex
-from odqa.store.vector_rows import Changes, read_changes, vector_stream
+from odqa.store.vector_rows import Changes, count_changes, read_changes, vector_stream
 
 # A snapshot that lacks more vectors than this is replaced, not completed; a replay holds them in memory.
 REPLAY_ROWS = 20_000
+REPLAY_SHARE = 10  # at the end of a run a snapshot is replaced that lacks more than one in so many
 _ATTEMPTS = 4  # a writer may remove a snapshot, or compact, between two steps of a reader
 
 
@@ -74,6 +83,17 @@ class VectorFollower:
         except OSError as error:
             raise StoreError(f"no snapshot could be written to {self._folder}: {error}; SQLite holds all") from error
 
+    def remove_other_snapshots(self, snapshot: Snapshot) -> None:
+        """Remove all snapshots but a good one of the present generation. The caller holds the lock.
+
+        Raises:
+            StoreError: the folder cannot be written to.
+        """
+        try:
+            remove_other_snapshots(self._folder, keep=snapshot.path)
+        except OSError as error:
+            raise StoreError(f"older snapshots in {self._folder} cannot be removed: {error}") from error
+
     def good_snapshot(self, *, verify: bool = True) -> Snapshot | None:
         """Open the newest good snapshot of this index, and note what is wrong with those passed over."""
         for _ in range(_ATTEMPTS):
@@ -89,16 +109,60 @@ class VectorFollower:
             return None
         return None
 
+    def remove_future_snapshots(self) -> None:
+        """Remove snapshots that are newer than SQLite. The caller holds the lock, and has written nothing yet.
+
+        Such ones are left when an older `odqa.sqlite` was put back. Its ids and generations are then given out a second
+        time, so the snapshot would later pass for one of this index while it holds other vectors.
+
+        Raises:
+            StoreError: the folder cannot be written to.
+        """
+        generation = self._store.generation()
+        for named, path in snapshot_paths(self._folder):
+            if named > generation:
+                reason = f"it is newer than odqa.sqlite, which is at generation {generation}"
+                self._note(f"the snapshot {path.name} was removed: {reason}")
+                try:
+                    fault_point("open.before-remove")
+                    path.unlink(missing_ok=True)
+                except OSError as error:
+                    raise StoreError(f"the index in {self._folder} cannot be written to: {error}") from error
+
+    def snapshot_is_due(self) -> bool:
+        """Tell whether a new snapshot pays: there is none, or what it lacks is a tenth of it or long to replay."""
+        snapshot = self.good_snapshot(verify=False)
+        if snapshot is None:
+            return True
+        last_id = int(snapshot.ids[-1]) if len(snapshot.ids) else 0
+        lag = count_changes(self._store, after_generation=snapshot.generation, after_id=last_id)
+        return lag is None or lag > REPLAY_ROWS or lag * REPLAY_SHARE > len(snapshot.ids)
+
+    def inspect_snapshots(self) -> tuple[Snapshot | None, list[SnapshotError]]:
+        """Open the newest good snapshot, and tell what is wrong with each of the others. The caller holds the lock."""
+        generation, good, errors = self._store.generation(), None, []
+        for named, path in snapshot_paths(self._folder):
+            try:
+                snapshot = self._verified(path, named=named, generation=generation, verify=True)
+                good = snapshot if good is None else good
+            except SnapshotError as error:
+                errors.append(SnapshotError(f"{path.name}: {error}", kind=error.kind))
+        return good, errors
+
     def _opened(self, path: Path, *, named: int, generation: int, verify: bool) -> Snapshot | None:
         try:
-            snapshot = open_snapshot(path, uuid=self._info.uuid, width=self._info.encoder.width, verify=verify)
-            if snapshot.generation != named:
-                raise SnapshotError(f"it holds generation {snapshot.generation}")
-            if snapshot.generation > generation:
-                raise SnapshotError(f"it is newer than odqa.sqlite, which is at generation {generation}")
+            return self._verified(path, named=named, generation=generation, verify=verify)
         except SnapshotError as error:
             self._note(f"the snapshot {path.name} is not used: {error}")
             return None
+
+    def _verified(self, path: Path, *, named: int, generation: int, verify: bool) -> Snapshot:
+        snapshot = open_snapshot(path, uuid=self._info.uuid, width=self._info.encoder.width, verify=verify)
+        if snapshot.generation != named:
+            raise SnapshotError(f"it holds generation {snapshot.generation}", kind="snapshot-generation")
+        if snapshot.generation > generation:
+            reason = f"it is newer than odqa.sqlite, which is at generation {generation}"
+            raise SnapshotError(reason, kind="snapshot-ahead")
         return snapshot
 
     def _followed(self, state: tuple[int, FlatVectorIndex] | None) -> tuple[int, FlatVectorIndex]:

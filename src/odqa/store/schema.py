@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from sqlalchemy import (
     Column,
@@ -17,7 +18,9 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    NullPool,
     QueuePool,
+    Row,
     Table,
     Text,
     TextClause,
@@ -31,17 +34,29 @@ from sqlalchemy import (
 from sqlalchemy.exc import DatabaseError
 
 from odqa.errors import DamagedIndexError, StoreError
+from odqa.store.forks import abandon_in_children, never_close, own_file, refuse_in_this_process
 
 DATABASE_NAME = "odqa.sqlite"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+SET_SCHEMA_VERSION = f"PRAGMA user_version={SCHEMA_VERSION}"
 APPLICATION_ID = 0x6F647161  # "odqa", in the header of the SQLite file
 PAGE_BYTES = 16384  # holds seven vectors of 1024 values; pages of 4096 bytes would hold one and waste half
 BLOCK_CODE_POINTS = 32768
 BUSY_SECONDS = 60.0
+WAL_SECONDS = 5.0  # how long a compaction waits for readers to let go of the WAL
+_WAIT_FOR_READERS = f"PRAGMA busy_timeout={WAL_SECONDS * 1000:.0f}"
+_WAIT_AS_EVER = f"PRAGMA busy_timeout={BUSY_SECONDS * 1000:.0f}"
 SLICE = 500  # most values of an IN list
+
+# What SQLite says of a statement that it does not understand, or may not run now; whatever the file holds.
+_OF_STATEMENTS = ("near ", "unrecognized", "no such function", "no such module", "too many", "wrong number", "cannot ")
+# What FTS5 says of an expression; anything else that goes wrong in a search comes of the file or the disk.
+_OF_EXPRESSIONS = ("fts5", "no such column", "unterminated string", "unknown special query", "expected integer")
 
 # A connection inside a transaction, for those who only pass it on.
 Transaction: TypeAlias = Connection
+
+T = TypeVar("T")
 
 metadata = MetaData()
 
@@ -76,6 +91,7 @@ documents = Table(
     Column("sections", Text, nullable=False),
     Column("metadata", Text, nullable=False),
     Column("generation", Integer, nullable=False),
+    Column("path", Text, nullable=False, server_default=""),  # last: added by schema 2
     UniqueConstraint("source", "record"),
     sqlite_autoincrement=True,
 )
@@ -85,6 +101,7 @@ document_blocks = Table(
     Column("document_pk", ForeignKey("documents.document_pk"), primary_key=True),
     Column("start", Integer, primary_key=True),
     Column("text", LargeBinary, nullable=False),
+    Column("checksum", Integer, nullable=False, server_default="0"),  # added by schema 2
 )
 passages = Table(
     "passages",
@@ -109,13 +126,16 @@ tombstones = Table(
     Column("generation", Integer, nullable=False, index=True),
 )
 
+TABLES = (*metadata.tables, "passages_fts")
 ORIGIN = tuple_(documents.c.source, documents.c.record)  # names a document's origin; unique
 
-CREATE_FTS = "CREATE VIRTUAL TABLE passages_fts USING fts5(title, text, content='', tokenize='porter unicode61')"
+FTS_ARGUMENTS = "title, text, content='', tokenize='porter unicode61'"
+CREATE_FTS = f"CREATE VIRTUAL TABLE passages_fts USING fts5({FTS_ARGUMENTS})"
 INSERT_FTS = text("INSERT INTO passages_fts (rowid, title, text) VALUES (:rowid, :title, :text)")
 DELETE_FTS = text(
     "INSERT INTO passages_fts (passages_fts, rowid, title, text) VALUES ('delete', :rowid, :title, :text)"
 )
+FIND_DOCUMENT = "SELECT document_pk, content_hash FROM documents WHERE source = ? AND record = ?"
 _ALLOWED = " AND +rowid IN (SELECT value FROM json_each(:allowed))"
 _SEARCH_FTS = (
     "SELECT rowid, -bm25(passages_fts, :title_weight, :text_weight) AS score FROM passages_fts"
@@ -134,18 +154,69 @@ def sql(statement: str, *, expanding: str | None = None) -> TextClause:
     return clause.bindparams(bindparam(expanding, expanding=True)) if expanding else clause
 
 
-def make_engine(path: Path, *, writable: bool) -> Engine:
+class _Connection(sqlite3.Connection):
+    """A connection that is never used, nor closed, by a child made by fork."""
+
+    path: Path
+    file: tuple[int, int]
+
+    def abandon(self) -> None:
+        """Leave everything to the parent."""
+        never_close(self)
+        refuse_in_this_process(self.file)
+
+
+_connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
+
+
+def index_row(connection: Connection, path: Path) -> Row[Any]:
+    """Read the row of `index_info`.
+
+    Raises:
+        DamagedIndexError: it is not there, or holds values of another kind than it was given.
+    """
+    row = connection.execute(index_info.select()).one_or_none()
+    if row is None:
+        raise damaged(path, "it does not say which encoder made it")
+    for column, value in zip(index_info.c, row, strict=True):
+        if not isinstance(value, column.type.python_type):
+            raise damaged(path, f"its {column.name} is {value!r}")
+    return row
+
+
+def sliced(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Cut values into slices that fit into an IN list."""
+    for start in range(0, len(values), SLICE):
+        yield values[start : start + SLICE]
+
+
+def make_engine(path: Path, *, writable: bool, parameters: str = "mode=rw", pooled: bool = True) -> Engine:
     """Return an engine on an existing file: a connection per use, real transactions, waiting instead of "locked".
 
     Nothing is created or changed by opening: a missing file is an error. A transaction takes the write lock at its
     beginning when its connection has the execution option `writing`, so that it cannot fail in its middle.
+
+    Args:
+        path: the file.
+        writable: whether statements that write are let through.
+        parameters: of SQLite's URI; see read_only.py.
+        pooled: whether connections are kept for the next use.
     """
-    uri = f"{path.absolute().as_uri()}?mode=rw"
+    uri = f"{path.absolute().as_uri()}?{parameters}"
 
     def connect() -> sqlite3.Connection:
-        return sqlite3.connect(uri, uri=True, check_same_thread=False, timeout=BUSY_SECONDS, isolation_level=None)
+        file = own_file(path)
+        options: dict[str, Any] = {"uri": True, "check_same_thread": False, "isolation_level": None}
+        connection = sqlite3.connect(uri, timeout=BUSY_SECONDS, factory=_Connection, **options)
+        connection.path, connection.file = path, file
+        _connections.add(connection)
+        abandon_in_children(connection)
+        return connection
 
-    engine = create_engine("sqlite+pysqlite://", creator=connect, poolclass=QueuePool, pool_size=8, max_overflow=-1)
+    pool: dict[str, Any] = (
+        {"poolclass": QueuePool, "pool_size": 8, "max_overflow": -1} if pooled else {"poolclass": NullPool}
+    )
+    engine = create_engine("sqlite+pysqlite://", creator=connect, **pool)
 
     @event.listens_for(engine, "connect")
     def _set_pragmas(connection: sqlite3.Connection, _record: Any) -> None:  # noqa: ANN401 - type of SQLAlchemy's pool
@@ -172,9 +243,9 @@ def create_database(path: Path, info: dict[str, str | int]) -> None:
                 f"page_size={PAGE_BYTES}",
                 "journal_mode=WAL",
                 f"application_id={APPLICATION_ID}",
-                f"user_version={SCHEMA_VERSION}",
             ):
                 driver.cursor().execute(f"PRAGMA {pragma}")
+            driver.cursor().execute(SET_SCHEMA_VERSION)
         finally:
             driver.close()
         with engine.begin() as connection:
@@ -185,6 +256,17 @@ def create_database(path: Path, info: dict[str, str | int]) -> None:
         engine.dispose()
 
 
+def leave_open(engine: Engine, path: Path) -> None:
+    """Let go of an engine without closing its connections to `path`.
+
+    Closing the last one plays what lies in `-wal` into the file, which may be all that is left to mend it with.
+    """
+    for connection in list(_connections):
+        if connection.path == path:
+            never_close(connection)
+    engine.dispose(close=False)
+
+
 def outside_transaction(engine: Engine, statement: str) -> list[tuple[Any, ...]]:
     """Run a statement that SQLite refuses inside a transaction (VACUUM, checkpoints), and return its rows."""
     driver = engine.raw_connection()
@@ -192,6 +274,21 @@ def outside_transaction(engine: Engine, statement: str) -> list[tuple[Any, ...]]
         cursor = driver.cursor()
         cursor.execute(statement)
         return list(cursor.fetchall())
+    finally:
+        driver.close()
+
+
+def empty_wal(engine: Engine) -> bool:
+    """Move everything into the file and empty the WAL; False where a reader is in the way for `WAL_SECONDS`."""
+    driver = engine.raw_connection()
+    try:
+        cursor = driver.cursor()
+        cursor.execute(_WAIT_FOR_READERS)
+        try:
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            return not cursor.fetchall()[0][0]
+        finally:
+            cursor.execute(_WAIT_AS_EVER)
     finally:
         driver.close()
 
@@ -209,7 +306,9 @@ def translated_errors(path: Path) -> Iterator[None]:
     except (DatabaseError, sqlite3.DatabaseError) as error:
         cause = error.orig if isinstance(error, DatabaseError) else error
         code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        # Our statements are right: what is wrong with a table or a text in it is wrong in the file.
+        told = isinstance(cause, sqlite3.OperationalError) and not str(cause).startswith(_OF_STATEMENTS)
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or (code == sqlite3.SQLITE_ERROR and told):
             raise damaged(path, str(cause)) from error
         if code in (
             sqlite3.SQLITE_FULL,
@@ -223,6 +322,14 @@ def translated_errors(path: Path) -> Iterator[None]:
                 f"{path}: {cause}; the last complete transaction stands: mend the cause and run again"
             ) from error
         raise
+    except UnicodeDecodeError as error:
+        raise damaged(path, f"a name in it is no text: {error}") from error
+
+
+def is_of_expression(error: DatabaseError) -> bool:
+    """Tell whether an error of a full-text search is one of its expression, not of the file or the disk."""
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    return code == sqlite3.SQLITE_ERROR and str(error.orig).startswith(_OF_EXPRESSIONS)
 
 
 def damaged(path: Path, reason: str) -> DamagedIndexError:

@@ -43,7 +43,15 @@ _HASH_BYTES = 1 << 24
 
 
 class SnapshotError(Exception):
-    """A snapshot cannot be used; the message is the reason. Never leaves the store: vectors are rebuilt instead."""
+    """A snapshot cannot be used; the message is the reason. Never leaves the store: vectors are rebuilt instead.
+
+    `kind` is the kind of problem that `check` calls it.
+    """
+
+    def __init__(self, message: str, *, kind: str) -> None:
+        """Keep the kind beside the message."""
+        super().__init__(message)
+        self.kind = kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +94,21 @@ def write_snapshot_file(
     """
     path = snapshot_path(folder, generation)
     temporary = path.with_name(path.name + ".tmp")
-    fault_point("snapshot.before-write")
-    with temporary.open("wb") as file:
-        _write_contents(file, uuid=uuid, generation=generation, width=width, batches=batches)
-        file.flush()
-        fault_point("snapshot.before-fsync")
-        os.fsync(file.fileno())
-    fault_point("snapshot.before-rename")
-    temporary.replace(path)
+    try:
+        fault_point("snapshot.before-write")
+        with temporary.open("wb") as file:
+            _write_contents(file, uuid=uuid, generation=generation, width=width, batches=batches)
+            file.flush()
+            fault_point("snapshot.before-fsync")
+            os.fsync(file.fileno())
+        fault_point("snapshot.before-rename")
+        temporary.replace(path)
+    except BaseException:  # half a snapshot would only take room, on a disk that may be full
+        temporary.unlink(missing_ok=True)
+        raise
     fault_point("snapshot.after-rename")
     sync_folder(folder)
+    fault_point("snapshot.after-fsync")
     remove_other_snapshots(folder, keep=path)
     fault_point("snapshot.after-cleanup")
     return path
@@ -105,18 +118,21 @@ def _write_contents(
     file: BinaryIO, *, uuid: UUID, generation: int, width: int, batches: Iterable[tuple[PassageIds, Codes]]
 ) -> None:
     """Write room for the header, then codes and ids as they come, and the header last: it holds count and checksum."""
+    fault_point("snapshot.before-header-write")
     file.write(bytes(HEADER_BYTES))
     digest, all_ids = hashlib.sha256(), [np.empty(0, dtype=np.int64)]
     for ids, codes in batches:
-        file.write(payload := codes.astype(CODE, copy=False).tobytes())
-        digest.update(payload)
+        digest.update(payload := codes.astype(CODE, copy=False).tobytes())
         all_ids.append(ids)
+        file.write(payload)
         fault_point("snapshot.mid-write")
-    file.write(payload := (joined := np.concatenate(all_ids)).astype("<i8").tobytes())
-    digest.update(payload)
+    digest.update(payload := (joined := np.concatenate(all_ids)).astype("<i8").tobytes())
     fields = _FIELDS.pack(MAGIC, FORMAT_VERSION, width, generation, len(joined), uuid.bytes)
     digest.update(fields)
+    fault_point("snapshot.before-ids-write")
+    file.write(payload)
     file.seek(0)
+    fault_point("snapshot.before-last-write")
     file.write(fields + digest.digest())
 
 
@@ -135,20 +151,26 @@ def open_snapshot(path: Path, *, uuid: UUID, width: int, verify: bool = True) ->
     """
     size = path.stat().st_size
     if size < HEADER_BYTES:
-        raise SnapshotError(f"it is {size} bytes long, shorter than its header")
+        raise SnapshotError(f"it is {size} bytes long, shorter than its header", kind="snapshot-truncated")
     data = np.memmap(path, dtype=np.uint8, mode="r")
     magic, version, its_width, generation, count, its_uuid = _FIELDS.unpack(data[: _FIELDS.size].tobytes())
     codes_end = HEADER_BYTES + count * its_width * CODE.itemsize
     if magic != MAGIC or version != FORMAT_VERSION:
-        raise SnapshotError(f"it is not a snapshot of format {FORMAT_VERSION}")
+        raise SnapshotError(f"it is not a snapshot of format {FORMAT_VERSION}", kind="snapshot-format")
     if its_uuid != uuid.bytes or its_width != width:
-        raise SnapshotError("it belongs to another index")
+        raise SnapshotError("it belongs to another index", kind="snapshot-foreign")
     if len(data) != codes_end + count * 8:
-        raise SnapshotError(f"it is {len(data)} bytes long, its header says {codes_end + count * 8}")
+        reason = f"it is {len(data)} bytes long, its header says {codes_end + count * 8}"
+        raise SnapshotError(reason, kind="snapshot-truncated" if len(data) < codes_end + count * 8 else "snapshot-size")
+    if data[_DIGEST.stop : HEADER_BYTES].any():
+        raise SnapshotError("its header holds what format 1 does not know", kind="snapshot-format")
     if verify and _digest(data) != data[_DIGEST].tobytes():
-        raise SnapshotError("its checksum differs")
+        raise SnapshotError("its checksum differs", kind="snapshot-checksum")
     codes = np.asarray(data[HEADER_BYTES:codes_end]).view(CODE).reshape(count, width)
-    return Snapshot(path, generation, np.frombuffer(data[codes_end:].tobytes(), dtype="<i8").astype(np.int64), codes)
+    ids = np.frombuffer(data[codes_end:].tobytes(), dtype="<i8").astype(np.int64)
+    if verify and count and (ids[0] < 1 or (np.diff(ids) <= 0).any()):
+        raise SnapshotError("its ids do not ascend", kind="snapshot-format")
+    return Snapshot(path, generation, ids, codes)
 
 
 def _digest(data: np.memmap[tuple[int], np.dtype[np.uint8]]) -> bytes:
@@ -168,6 +190,7 @@ def remove_other_snapshots(folder: Path, *, keep: Path | None) -> None:
     for path in [*(path for _, path in snapshot_paths(folder)), *folder.glob("vectors-*.faiss.tmp")]:
         if path != keep:
             try:
+                fault_point("snapshot.before-remove")
                 path.unlink(missing_ok=True)
             except PermissionError:
                 if os.name != "nt":
@@ -179,6 +202,7 @@ def sync_folder(folder: Path) -> None:
     if os.name != "nt":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
+            fault_point("folder.before-fsync")
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

@@ -8,6 +8,7 @@ segment, and deleted or filtered rows are left out by a selector, never shifted.
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,6 +26,15 @@ GATHERED_ROWS = 1000
 Distances = NDArray[np.float32]
 
 _faiss: Any = faiss  # its type stubs lack half of what is there
+
+
+def _one_thread() -> None:
+    """Let the thread that forked search alone: OpenMP's other threads are not in the child, and are waited for."""
+    _faiss.omp_set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_one_thread)
 
 
 @dataclass(frozen=True, slots=True)

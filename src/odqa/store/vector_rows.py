@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,13 @@ import numpy as np
 from odqa.protocols import PassageIds
 from odqa.store.codes import Codes, from_blobs
 from odqa.store.metadata_store import SqliteMetadataStore
-from odqa.store.schema import damaged, index_info, sql, vectors
+from odqa.store.schema import damaged, index_row, sql, vectors
 
 BATCH_ROWS = 1024
+_COUNT = sql(
+    "SELECT (SELECT count(*) FROM vectors WHERE passage_id > :last)"
+    " + (SELECT count(*) FROM tombstones WHERE generation > :generation)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ def read_changes(
         The changes, or None when they cannot be told (a compaction dropped tombstones since) or are too many.
     """
     with store.reading() as connection:
-        info = connection.execute(index_info.select()).one()
+        info = index_row(connection, store.path)
         if info.compacted_generation > after_generation:
             return None
         newer = vectors.select().where(vectors.c.passage_id > after_id).order_by(vectors.c.passage_id)
@@ -61,26 +65,45 @@ def read_changes(
             return None
         died = sql("SELECT passage_id FROM tombstones WHERE generation > :generation")
         dead = np.fromiter(connection.scalars(died, {"generation": after_generation}), dtype=np.int64)
-    ids, codes = _checked(store.path, rows, width=info.width)
+    ids, codes = _checked(store.path, rows, width=info.width, after=after_id)
     return Changes(info.generation, ids, codes, dead)
+
+
+def count_changes(store: SqliteMetadataStore, *, after_generation: int, after_id: int) -> int | None:
+    """Count the vectors and tombstones that `read_changes` would return; None when they cannot be told."""
+    with store.reading() as connection:
+        info = index_row(connection, store.path)
+        if info.compacted_generation > after_generation:
+            return None
+        since = {"generation": after_generation, "last": after_id}
+        return int(connection.execute(_COUNT, since).scalar_one())
 
 
 @contextmanager
 def vector_stream(store: SqliteMetadataStore) -> Iterator[VectorStream]:
     """Stream all living vectors in the order of their ids, in bounded memory, from one state of the index."""
     with store.reading() as connection:
-        info = connection.execute(index_info.select()).one()
+        info = index_row(connection, store.path)
         count = connection.execute(sql("SELECT count(*) FROM vectors")).scalar_one()
         ordered = vectors.select().order_by(vectors.c.passage_id)
         result = connection.execute(ordered.execution_options(yield_per=BATCH_ROWS))
-        batches = (_checked(store.path, rows, width=info.width) for rows in result.partitions())
-        yield VectorStream(info.generation, count, batches)
+        yield VectorStream(info.generation, count, _batches(store.path, result.partitions(), width=info.width))
 
 
-def _checked(path: Path, rows: Sequence[Any], *, width: int) -> tuple[PassageIds, Codes]:
+def _batches(path: Path, parts: Iterable[Sequence[Any]], *, width: int) -> Iterator[tuple[PassageIds, Codes]]:
+    last = 0
+    for rows in parts:
+        ids, codes = _checked(path, rows, width=width, after=last)
+        last = int(ids[-1])
+        yield ids, codes
+
+
+def _checked(path: Path, rows: Sequence[Any], *, width: int, after: int) -> tuple[PassageIds, Codes]:
     for row in rows:
         if not isinstance(row.vector, bytes) or len(row.vector) != width * 2:
             reason = f"the vector of passage {row.passage_id} is not {width * 2} bytes long; try `odqa check --repair`"
             raise damaged(path, reason)
     ids = np.fromiter((row.passage_id for row in rows), dtype=np.int64, count=len(rows))
+    if (np.diff(ids, prepend=after) <= 0).any():
+        raise damaged(path, "the vectors do not stand in the order of their ids; try `odqa check --repair`")
     return ids, from_blobs([row.vector for row in rows], width=width)

@@ -1,0 +1,288 @@
+"""Hypothesis adds, changes, deletes, prunes, compacts, reopens and crashes; a dict says what must be found."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_models import BagEncoder, use_fake_models
+from hypothesis import HealthCheck, event, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "crash"))
+
+import sqlite_calls
+from crash_child import use_small_fakes
+
+from odqa import pipeline
+from odqa.pipeline import QuestionAnswering
+from odqa.store.codes import to_codes
+from odqa.store.faults import watched
+from odqa.types import Passage
+
+FILES = tuple(f"{name}.txt" for name in "abcd")
+RECORDS = ("r1", "r2", "r3")
+WORDS = st.lists(st.sampled_from("whale seal orca krill reef song deep".split()), min_size=1, max_size=40)
+YEARS = st.integers(1900, 1905)
+POINTS = st.integers(1, 40)
+ALL = 10_000
+QUICK = settings(max_examples=18, stateful_step_count=18, derandomize=True, deadline=None, database=None)
+LONG = settings(max_examples=250, stateful_step_count=40, derandomize=True, deadline=None, database=None)
+NO_CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+
+# doc_id -> (text, year or None)
+Model = dict[str, tuple[str, int | None]]
+
+
+class IndexMachine(RuleBasedStateMachine):
+    """Files lie in a folder and are put into an index; `held` is what the index must hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.home = Path(tempfile.mkdtemp(prefix="odqa-machine-"))
+        self.docs = self.home / "docs"
+        self.docs.mkdir()
+        self.lives = 0  # the index lies in a new folder after each crash
+        self.files: Model = {}
+        self.held: Model = {}
+        self.serial = 0
+        self.gone: set[str] = set()  # words that stood in documents that are deleted or replaced
+        self.ids: dict[int, tuple[str, str]] = {}  # every passage id that was ever seen, and what it stood for
+        self.monkeypatch = pytest.MonkeyPatch()
+        use_fake_models(self.monkeypatch)
+        use_small_fakes(self.monkeypatch)
+
+    @property
+    def folder(self) -> Path:
+        return self.home / f"index{self.lives}"
+
+    @initialize()
+    def make(self) -> None:
+        self.writer = pipeline.open(self.folder, create=True)
+        self.reader = pipeline.open(self.folder)
+
+    def teardown(self) -> None:
+        self.reader.close()
+        self.writer.close()
+        self.monkeypatch.undo()
+        shutil.rmtree(self.home)
+
+    # ---- what happens to files ---------------------------------------------------------------------------------
+
+    def _text(self, words: list[str]) -> str:
+        self.serial += 1
+        return f"mark{self.serial} " + " ".join(words) + f". end{self.serial}"
+
+    @rule(name=st.sampled_from(FILES), words=WORDS)
+    def edit_file(self, name: str, words: list[str]) -> None:
+        text = self._text(words)
+        (self.docs / name).write_text(text, encoding="utf-8")
+        self.files[f"docs/{name}"] = (text, None)
+
+    @rule(record=st.sampled_from(RECORDS), words=WORDS, year=YEARS)
+    def edit_record(self, record: str, words: list[str], year: int) -> None:
+        self.files[f"docs/log.jsonl#{record}"] = (self._text(words), year)
+        self._write_records()
+
+    @precondition(lambda self: self.files)
+    @rule(data=st.data())
+    def remove(self, data: st.DataObject) -> None:
+        doc_id = data.draw(st.sampled_from(sorted(self.files)))
+        del self.files[doc_id]
+        if "#" in doc_id:
+            self._write_records()
+        else:
+            (self.home / doc_id).unlink()
+
+    def _write_records(self) -> None:
+        path = self.docs / "log.jsonl"
+        records = {key.partition("#")[2]: value for key, value in self.files.items() if "#" in key}
+        lines = [json.dumps({"id": key, "text": text, "year": year}) for key, (text, year) in records.items()]
+        path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        if not lines:
+            path.unlink()
+
+    # ---- what happens to the index ------------------------------------------------------------------------------
+
+    def _index(self, *, prune: bool) -> None:
+        self.writer.index([self.docs], prune=prune)
+
+    def _indexed(self, *, prune: bool) -> Model:
+        return dict(self.files) if prune else {**self.held, **self.files}
+
+    def _now(self, model: Model) -> None:
+        """Go over to what the index holds from now on."""
+        for doc_id, value in self.held.items():
+            if model.get(doc_id) != value:
+                self.gone |= {word for word in value[0].replace(".", "").split() if word.startswith(("mark", "end"))}
+        self.held = model
+
+    @rule(prune=st.booleans())
+    def index(self, prune: bool) -> None:
+        self._index(prune=prune)
+        self._now(self._indexed(prune=prune))
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def delete(self, data: st.DataObject) -> None:
+        doomed = data.draw(st.lists(st.sampled_from(sorted(self.held)), min_size=1, max_size=3, unique=True))
+        assert self.writer.delete([*doomed, "docs/nobody.txt"]) == doomed
+        self._now({doc_id: value for doc_id, value in self.held.items() if doc_id not in doomed})
+
+    @rule()
+    def compact(self) -> None:
+        self.writer._index.compact()
+        assert self.writer.status().tombstones == 0
+
+    @rule(which=st.sampled_from(["reader", "writer", "both"]))
+    def reopen(self, which: str) -> None:
+        if which != "writer":
+            self.reader.close()
+        if which != "reader":
+            self.writer.close()
+            self.writer = pipeline.open(self.folder, writable=True)
+        if which != "writer":
+            self.reader = pipeline.open(self.folder)
+
+    @rule(position=st.floats(0, 1))
+    def damage_the_snapshot(self, position: float) -> None:
+        """Flip a bit of the cache; it is put in place by a rename, for the old one may be mapped."""
+        for path in self.folder.glob("vectors-*.faiss"):
+            data = bytearray(path.read_bytes())
+            data[min(int(position * len(data)), len(data) - 1)] ^= 1 << 3
+            path.with_name("damaged").write_bytes(data)
+            path.with_name("damaged").replace(path)
+
+    @rule(prune=st.booleans(), point=POINTS, with_shm=st.booleans())
+    def crash_while_indexing(self, prune: bool, point: int, with_shm: bool) -> None:
+        self._crash(lambda: self._index(prune=prune), self._indexed(prune=prune), point, with_shm)
+
+    @precondition(lambda self: self.held)
+    @rule(point=POINTS, with_shm=st.booleans())
+    def crash_while_deleting(self, point: int, with_shm: bool) -> None:
+        doomed = sorted(self.held)[:2]
+        left = {doc_id: value for doc_id, value in self.held.items() if doc_id not in doomed}
+        self._crash(lambda: self.writer.delete(doomed), left, point, with_shm)
+
+    @rule(point=POINTS, with_shm=st.booleans())
+    def crash_while_compacting(self, point: int, with_shm: bool) -> None:
+        self._crash(lambda: self.writer._index.compact(), self.held, 3 * point, with_shm)  # of that moment
+
+    def _crash(self, run: Callable[[], object], after: Model, point: int, with_shm: bool) -> None:
+        """Die at a point: go on with the files as they lay there at that moment, locks and memory forgotten."""
+        remains = self.home / f"index{self.lives + 1}"
+        passed = 0
+
+        def die(_name: str) -> None:
+            nonlocal passed
+            passed += 1
+            if passed == point:
+                ignored = shutil.ignore_patterns() if with_shm else shutil.ignore_patterns("*-shm")
+                shutil.copytree(self.folder, remains, ignore=ignored)
+
+        # SQLite's calls are seen in files that are opened meanwhile.
+        self.writer.close()
+        with sqlite_calls.hooked(), watched(die):
+            self.writer = pipeline.open(self.folder, writable=True)
+            run()
+        event(f"died: {passed >= point}")
+        if passed < point:  # it was through before
+            self._now(after)
+            return
+        self.reader.close()
+        self.writer.close()
+        self.lives += 1
+        self.reader = pipeline.open(self.folder)
+        found = _documents(self.reader)
+        for doc_id in found.keys() | self.held.keys() | after.keys():
+            assert found.get(doc_id) in (self.held.get(doc_id), after.get(doc_id)), doc_id
+        self._now(found)
+        self.writer = pipeline.open(self.folder, writable=True)
+
+    # ---- what holds at all times --------------------------------------------------------------------------------
+
+    @invariant()
+    def both_hold_what_they_must(self) -> None:
+        for qa in (self.writer, self.reader):
+            assert _documents(qa) == self.held
+            if self.held:
+                self._searches(qa)
+        if not self.held:
+            assert len(self.reader._index) == 0
+
+    def _searches(self, qa: QuestionAnswering) -> None:
+        by_vector = [one.passage for one in qa.search("whale song", mode="dense", top_k=ALL)]
+        living = {passage.passage_id: passage for passage in by_vector}
+        assert len(living) == len(by_vector) == len(qa._index)
+        for doc_id, (text, _) in self.held.items():
+            own = sorted((p.span.start, p.span.end) for p in by_vector if p.doc_id == doc_id)
+            covered = {position for start, end in own for position in range(start, end)}
+            assert all(at in covered or text[at].isspace() for at in range(len(text)))
+        for passage in by_vector:
+            assert passage.span.of(self.held[passage.doc_id][0]) == passage.text
+            assert self.ids.setdefault(passage.passage_id, (passage.doc_id, passage.text)) == (
+                passage.doc_id,
+                passage.text,
+            )
+        assert [passage.passage_id for passage in by_vector] == _brute_force("whale song", by_vector)
+        hybrid = qa.search("whale song mark1 end2", top_k=ALL)
+        assert {one.passage.passage_id for one in hybrid} == living.keys()
+        assert qa.search("whale song mark1 end2", top_k=ALL) == hybrid  # the same order every time
+        for word in sorted(self.gone)[-12:]:
+            assert qa.search(word, mode="text", top_k=ALL) == ()
+            for mode in ("dense", "hybrid"):
+                assert all(word not in one.passage.text.replace(".", "").split() for one in qa.search(word, mode=mode))
+        for doc_id, (text, _) in self.held.items():
+            word = text.split()[0]
+            found = qa.search(word, mode="text", top_k=ALL)
+            assert [one.passage.doc_id for one in found] == [doc_id]
+        self._filters(qa, by_vector)
+
+    def _filters(self, qa: QuestionAnswering, living: list[Passage]) -> None:
+        expected: dict[str, set[str]] = {
+            "suffix=.txt": {doc_id for doc_id in self.held if doc_id.endswith(".txt")},
+            "doc_id^=docs/log": {doc_id for doc_id in self.held if "log" in doc_id},
+        }
+        years = {doc_id: year for doc_id, (_, year) in self.held.items() if year is not None}
+        if years:
+            expected["year>=1903"] = {doc_id for doc_id, year in years.items() if year >= 1903}
+            expected["year!=1901"] = {doc_id for doc_id in self.held if years.get(doc_id) != 1901}
+        for where, doc_ids in expected.items():
+            found = [one.passage for one in qa.search("whale song", mode="dense", top_k=ALL, where=[where])]
+            assert found == [passage for passage in living if passage.doc_id in doc_ids]
+
+
+def _documents(qa: QuestionAnswering) -> Model:
+    found = {doc_id: qa.document(doc_id) for doc_id in qa.doc_ids()}
+    assert all(found.values())
+    return {doc_id: (d.text, d.metadata.get("year")) for doc_id, d in found.items() if d}  # type: ignore[misc]
+
+
+def _brute_force(question: str, passages: list[Passage]) -> list[int]:
+    """Ids by squared distance in half precision, then by id: what dense search has to say, without FAISS."""
+    encoder = BagEncoder()
+    ordered = sorted(passages, key=lambda passage: passage.passage_id)
+    titles = [passage.title for passage in ordered]
+    vectors = encoder.encode_passages([passage.text for passage in ordered], titles=titles)
+    codes = to_codes(vectors, width=vectors.shape[1]).astype(np.float32)
+    distances = ((codes - encoder.encode_questions([question])) ** 2).sum(axis=1, dtype=np.float32)
+    return [ordered[row].passage_id for row in np.lexsort((np.arange(len(ordered)), np.round(distances, 4)))]
+
+
+@pytest.mark.parametrize("profile", [QUICK, pytest.param(LONG, marks=pytest.mark.slow)], ids=["quick", "long"])
+def test_an_index_is_a_dict(profile: settings) -> None:
+    run_state_machine_as_test(IndexMachine, settings=settings(profile, suppress_health_check=NO_CHECKS))
