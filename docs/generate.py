@@ -8,6 +8,7 @@ A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`.
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -16,12 +17,15 @@ from typing import Any
 
 import typer.main
 
-from odqa import settings
 from odqa.cli import app
+from odqa.model_rendering import figures_text, is_default, lengths_text
 from odqa.models import registry
 from odqa.rendering import size_text
 
 DOCS = Path(__file__).parent
+SYSTEMS = DOCS.parent / "benchmarks" / "results" / "systems.json"
+_CONVERTED = {registry.HUGGINGFACE: ", converted here"}
+_NO_SETTING = ("start", "batches", "questions", "last_loss")
 _PART = re.compile(r"(<!-- generated: (?P<name>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -59,33 +63,84 @@ def command_part(name: str, command: Any) -> str:  # noqa: ANN401 - as above
 def models_part() -> str:
     """Return a table of the models of the registry."""
     lines = [
-        "| Name | Task | Comes | Size | Longest input in tokens | Figures | Licence |",
-        "|---|---|---|---|---|---|---|",
+        "| Name | Task | Comes | Size | Million parameters | GOps | Milliseconds | Longest input in tokens | Figures "
+        "| Licence |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for spec in registry.models():
-        default = spec.name in (settings.DEFAULT_ENCODER, settings.DEFAULT_READER)
-        lengths = f"passage {spec.passage_tokens}, question {spec.question_tokens}; vectors of {spec.width}"
-        if spec.task == registry.READ:
-            lengths = f"window {spec.window_tokens}, question {spec.question_tokens}"
-        figures = [f"{_figure(name, value)} (published)" for name, value in spec.published.items()]
-        figures += [_figure(name, value) for name, value in spec.measured.items()]
+    milliseconds = {row["name"]: f"{row['context_ms']:.0f}" for row in reversed(measured_systems())}
+    for spec in registry.published():
+        figures = [f"{one} (published)" for one in figures_text(spec.published).split("; ") if one]
         cells = (
-            f"`{spec.name}`" + (" (default)" if default else ""),
+            f"`{spec.name}`" + (" (default)" if is_default(spec) else ""),
             "encoder" if spec.task == registry.ENCODE else "reader",
-            "in the package" if spec.source == "bundled" else "separately",
-            size_text(sum(file.size for file in spec.files)),
-            lengths,
-            "; ".join(figures),
+            "in the package" if spec.source == "bundled" else f"`odqa models pull`{_CONVERTED.get(spec.form, '')}",
+            "not published" if spec.size is None else size_text(spec.size),
+            "" if spec.parameters_millions is None else f"{spec.parameters_millions:g}",
+            "" if spec.gops is None else f"{spec.gops:g}",
+            milliseconds.get(spec.name, ""),
+            lengths_text(spec),
+            "; ".join([*figures, *filter(None, [figures_text(spec.measured)])]),
             spec.licence,
         )
         lines.append("| " + " | ".join(map(_cell, cells)) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _figure(name: str, value: float) -> str:
-    if name.endswith("_percent"):
-        return f"{name.removesuffix('_percent').replace('_', ' ')} {value:g} %"
-    return f"{name.replace('_', ' ')} {value:g}"
+def measured_systems() -> list[dict[str, Any]]:
+    """Return what `benchmarks/systems.py` found of each system; nothing where it has not been run."""
+    if not SYSTEMS.exists():
+        return []
+    rows: list[dict[str, Any]] = json.loads(SYSTEMS.read_text(encoding="utf-8"))["curves"]["systems"]
+    return rows
+
+
+def systems_part() -> str:
+    """Return a table of what each published system costs."""
+    rows = measured_systems()
+    if not rows:
+        return "Not measured yet; `python benchmarks/systems.py` does it.\n"
+    result = json.loads(SYSTEMS.read_text(encoding="utf-8"))
+    machine = result["machine"]
+    lines = [
+        f"{machine['processor']}, {machine['cores']} cores, openvino {result['versions']['openvino']}, "
+        f"{result['date']}; medians of {result['settings']['rounds']} rounds.",
+        "",
+        "| | Model | Files | Context of 384 tokens | Question of 32 | Passages a second, together | Loading"
+        " | Peak memory |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = (
+            row["number"],
+            f"`{row['name']}`",
+            size_text(row["size_bytes"]),
+            f"{row['context_ms']:.0f} ms",
+            "" if row["question_ms"] is None else f"{row['question_ms']:.1f} ms",
+            f"{row['passages_per_second']:.1f}",
+            f"{row['load_seconds']:.1f} s",
+            size_text(row["peak_memory_bytes"]),
+        )
+        lines.append("| " + " | ".join(map(_cell, cells)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def card_part(path: Path) -> str:
+    """Return what the training runs wrote of a model: its rounds, and the figures on the held-out articles."""
+    card = json.loads(path.read_text(encoding="utf-8"))
+    lines = ["| Round | First weights | Settings | Batches | Questions |", "|---|---|---|---|---|"]
+    for number, facts in enumerate(card["rounds"], start=1):
+        start = "those of the base model" if facts["start"] == "base" else "those of the round before, from int8"
+        shown = [f"{key.replace('_', ' ')} {value}" for key, value in facts.items() if key not in _NO_SETTING]
+        batches = facts["batches"] or "not kept"
+        lines.append(f"| {number} | {start} | {', '.join(shown)} | {batches} | {facts['questions']:,} |")
+    if card["figures"]:
+        lines += ["", "| Measured | Figures |", "|---|---|"]
+    for source, values in card["figures"].items():
+        shown = [
+            f"{key.replace('_', ' ')} {value:g}" for key, value in values.items() if isinstance(value, int | float)
+        ]
+        lines.append(f"| {_cell(source)} | {', '.join(shown)} |")
+    return "\n".join(lines) + "\n"
 
 
 def _cell(text: str) -> str:
@@ -94,7 +149,9 @@ def _cell(text: str) -> str:
 
 def parts() -> dict[str, Callable[[], str]]:
     """Return what makes each generated part, by name."""
-    made: dict[str, Callable[[], str]] = {"models": models_part}
+    made: dict[str, Callable[[], str]] = {"models": models_part, "systems": systems_part}
+    for path in sorted((DOCS.parent / "training" / "cards").glob("*.json")):
+        made[f"card {path.stem}"] = lambda path=path: card_part(path)  # type: ignore[misc]
     for name, command in commands():
         made[name] = lambda name=name, command=command: command_part(name, command)  # type: ignore[misc]
     return made

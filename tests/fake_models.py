@@ -118,6 +118,18 @@ class LastWordReader:
     ) -> list[list[SpanCandidate]]:
         return [self.read(q, p, n_best=n_best) for q, p in zip(questions, passages, strict=True)]
 
+    def read_as_omz(self, questions: Sequence[str], passages: Sequence[Sequence[str]]) -> list[list[SpanCandidate]]:
+        """Of each passage the sentence that shares least with the question, so that it is told from `read_many`."""
+        worst = [self.read(q, p, n_best=100)[::-1] for q, p in zip(questions, passages, strict=True)]
+        return [
+            [
+                SpanCandidate(number, span.span, 1 / (4 - span.score))
+                for number in range(len(texts))
+                for span in [next(one for one in spans if one.passage == number)]
+            ]
+            for spans, texts in zip(worst, passages, strict=True)
+        ]
+
 
 def identity(spec: ModelSpec = ENCODER_SPEC) -> IndexIdentity:
     return IndexIdentity(BagEncoder(spec).identity, settings.PASSAGE_TOKENS, settings.TITLE_TOKENS)
@@ -126,7 +138,7 @@ def identity(spec: ModelSpec = ENCODER_SPEC) -> IndexIdentity:
 def use_fake_models(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make `odqa.pipeline` know the fake models only, and take them by default."""
     specs = {spec.name: spec for spec in (ENCODER_SPEC, READER_SPEC, OTHER_SPEC)}
-    monkeypatch.setattr("odqa.models.registry.models", lambda: tuple(specs.values()))
+    monkeypatch.setattr("odqa.models.registry.models", lambda **_: tuple(specs.values()))
     monkeypatch.setattr("odqa.settings.DEFAULT_ENCODER", ENCODER)
     monkeypatch.setattr("odqa.settings.DEFAULT_READER", READER)
     for module in ("odqa.pipeline", "odqa.evaluation"):

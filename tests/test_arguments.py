@@ -28,7 +28,7 @@ def test_text_refuses(value: str) -> None:
 
 def test_stage_refuses() -> None:
     arguments.stage("reading")
-    with pytest.raises(ValueError, match="end to end is none of retrieval, reading, end-to-end"):
+    with pytest.raises(ValueError, match="end to end is none of retrieval, reading, end-to-end, abstention"):
         arguments.stage("end to end")
 
 
@@ -56,6 +56,7 @@ def test_questions_come_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> 
         (b"\n \n", "holds no questions"),
         (b"Who?\ncaf\xe9?\n", "line 2: not UTF-8"),
         (b'Who?\n{"question": "Who?"\n', "line 2: begins with { but is not JSON"),
+        (b'{"question": ' + b"[" * 100_000, "line 1: begins with { but is not JSON: maximum recursion depth"),
         (b'{"query": "Who?"}\n', 'line 1: has no text under "question"'),
         (b'{"question": ["Who?"]}\n', 'line 1: has no text under "question"'),
         (b'{"question": " "}\n', "line 1: the question cannot be asked: it is blank"),

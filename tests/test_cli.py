@@ -14,6 +14,7 @@ from odqa.errors import LockedIndexError, NoIndexError
 from odqa.types import (
     Answer,
     CheckReport,
+    CompactReport,
     IndexReport,
     IndexStatus,
     Passage,
@@ -132,16 +133,18 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
 
 def test_query_shows_the_answer_and_passes_its_options_on(run: Run, fake: Fake) -> None:
     options = ["--top-k", "3", "--n-best", "2", "--mode", "text", "--where", "year>=1900", "--where", "suffix=.md"]
+    options += ["--profile", "omz"]
     code, out, err = run("query", "Who?", *options, "--threshold", "0.25", "--reader", "big", "--index-dir", "ix")
     assert (code, err) == (0, "")
     assert out.startswith("Odile Marchetti\n  /in/hall.md, page 2, characters [29, 44), probability 0.93\n")
     expected = {"top_k": 3, "n_best": 2, "mode": "text", "where": ["year>=1900", "suffix=.md"], "threshold": 0.25}
+    expected["profile"] = "omz"
     assert fake.asked == [("open", Path("ix"), {"reader": "big"}), ("query", ["Who?"], expected), "closed"]
 
 
 def test_defaults_are_those_of_the_library(run: Run, fake: Fake) -> None:
     run("query", "Who?")
-    expected = {"top_k": 5, "n_best": 5, "mode": "hybrid", "where": (), "threshold": None}
+    expected = {"top_k": 5, "n_best": 5, "mode": "hybrid", "where": (), "threshold": None, "profile": "default"}
     assert fake.asked[:2] == [("open", Path("indexes/default"), {}), ("query", ["Who?"], expected)]
 
 
@@ -192,13 +195,14 @@ def test_search(run: Run, fake: Fake) -> None:
 
 def test_index(run: Run, fake: Fake) -> None:
     Path("in").mkdir()
-    code, out, err = run("index", "in", ".", "--prune", "--strict", "--wait", "2.5", "--encoder", "e")
+    words = ("--prune", "--strict", "--follow-links", "--wait", "2.5", "--encoder", "e")
+    code, out, err = run("index", "in", ".", *words)
     assert (code, err) == (0, "")
     assert "1 added" in out
     assert "/in/a.png: unsupported file type" in out
     assert fake.asked[:2] == [
         ("open", Path("indexes/default"), {"encoder": "e", "create": True, "wait_seconds": 2.5}),
-        ("index", ["in", "."], {"prune": True, "strict": True}),
+        ("index", ["in", "."], {"prune": True, "strict": True, "follow_links": True}),
     ]
     assert json.loads(run("index", "in", "--json")[1]) == {
         "added": ["a"],
@@ -209,6 +213,7 @@ def test_index(run: Run, fake: Fake) -> None:
         "skipped": [{"source": "/in/a.png", "reason": "unsupported file type"}],
         "passages": 3,
         "seconds": 1.5,
+        "partial": [],
     }
 
 
@@ -254,6 +259,51 @@ def test_check(
     assert out.splitlines()[-1] == f"{verdict}: 2 documents, 3 passages, {len(problems)} problems"
     assert asked == [(Path("ix"), True, 0.0)]
     assert json.loads(run("check", "--json")[1])["clean"] is (code == 0)
+
+
+def test_check_names_what_was_lost_and_what_is_worth_knowing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    problems = (Problem("text-damaged", "a.txt: its\ntext", mended=True), Problem("sqlite-pages", "page 7"))
+    report = CheckReport(problems, 2, 3, lost=("a.txt", "b\x1b.txt"), notices=("there is no snapshot",))
+    monkeypatch.setattr(pipeline, "check", lambda *_, **__: report)
+    code, out, _ = run("check", "--repair")
+    assert (code, out.splitlines()) == (
+        1,
+        [
+            "text-damaged (mended): a.txt: its text",
+            "sqlite-pages (not mended): page 7",
+            "there is no snapshot",
+            "Emptied, because their contents were damaged; `odqa index` reads their files again:",
+            "  a.txt",
+            "  b\\x1b.txt",
+            "damaged: 2 documents, 3 passages, 2 problems",
+        ],
+    )
+    shown = json.loads(run("check", "--json")[1])
+    assert (shown["lost"], shown["notices"]) == (["a.txt", "b\x1b.txt"], ["there is no snapshot"])
+    assert [problem["kind"] for problem in shown["problems"]] == ["text-damaged", "sqlite-pages"]
+
+
+def test_compact(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def compact(index_dir: Path, *, wait_seconds: float) -> CompactReport:
+        asked.append((index_dir, wait_seconds))
+        return CompactReport("ix", 2_500_000, 999, 12, ("a reader is busy",))
+
+    monkeypatch.setattr(pipeline, "compact", compact)
+    assert run("compact", "--index-dir", "ix", "--wait", "2") == (
+        0,
+        "ix: 2.5 MB before, 999 bytes now; 12 deleted passages dropped\na reader is busy\n",
+        "",
+    )
+    assert asked == [(Path("ix"), 2.0)]
+    assert json.loads(run("compact", "--json")[1]) == {
+        "path": "ix",
+        "bytes_before": 2_500_000,
+        "bytes_after": 999,
+        "tombstones": 12,
+        "notices": ["a reader is busy"],
+    }
 
 
 def test_models_list(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -431,7 +481,7 @@ def test_closed_streams_do_no_harm(closed: int) -> None:
 
 
 def test_json_is_utf_8_whatever_the_locale_says(tmp_path: Path) -> None:
-    code = "from odqa import cli\ncli._print_json({'a': 'Łódź'})\nimport sys\nsys.exit(cli.main(['index', 'Łódź']))"
+    code = "from odqa import cli\ncli.print_json({'a': 'Łódź'})\nimport sys\nsys.exit(cli.main(['index', 'Łódź']))"
     environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, env=environment, cwd=tmp_path)
     assert done.stdout == '{"a": "Łódź"}\n'.encode()

@@ -71,6 +71,7 @@ def test_a_squad_file(squad_file: Path) -> None:
         questions=tuple(GoldQuestion(q, tuple(answers), paragraph) for q, answers, paragraph in ASKED),
         paragraphs=tuple(text for texts in PARAGRAPHS.values() for text in texts),
         titles=("Whale song", "Whale song", "Ship"),
+        articles=(0, 0, 1),
     )
 
 
@@ -245,6 +246,31 @@ def test_one_stage_alone(squad_file: Path) -> None:
     whole = evaluate(squad_file)
     report = evaluate(squad_file, stages=["reading"])
     assert (report.retrieval, report.reading, report.end_to_end) == ({}, whole.reading, {})
+
+
+def test_abstention_by_hand(squad_file: Path) -> None:
+    """Words shared with the best sentence: 6, 4, 5, 6 with the own article; without it those of the other one."""
+    report = evaluate(squad_file, stages=["abstention"])
+    assert (report.retrieval, report.reading, report.end_to_end) == ({}, {}, {})
+    # Without "Whale song": "the oldest ship was built by Ingrid" shares "the" with both of its questions. Without
+    # "Ship": "the whale of Skarn is called Borealis" and "the seal of Orrel eats herring" share "the" with both.
+    present, absent = [6, 4, 5, 6], [1, 1, 1, 1]
+    probabilities = [sigmoid(n - 2.5) for n in present + absent]
+    right = [1, 1, 0, 0, 0, 0, 0, 0]
+    bins: dict[int, list[float]] = {}
+    for probability, correct in zip(probabilities, right, strict=True):
+        bins.setdefault(int(probability * 15), []).append(probability - correct)
+    assert report.abstention == {
+        "auroc": 1.0,
+        "ece": pytest.approx(sum(abs(sum(held)) for held in bins.values()) / 8),
+        "answered": 1.0,
+        "refused": 1.0,
+    }
+
+
+def test_abstention_needs_paragraphs_of_known_articles(tmp_path: Path, index_dir: Path) -> None:
+    path = lines_file(tmp_path / "one.jsonl", [{"question": "Who, Borealis?", "answers": ["Borealis"]}])
+    assert evaluate(path, index_dir=index_dir, stages=["abstention"]).abstention == {}
 
 
 def test_wrong_arguments(squad_file: Path, tmp_path: Path) -> None:

@@ -20,9 +20,10 @@ from odqa.errors import (
 )
 from odqa.pipeline import QuestionAnswering
 from odqa.protocols import SpanCandidate
-from odqa.store.filters import Condition
+from odqa.store.filters import AnyOf, Condition
 from odqa.store.folder import make_database
 from odqa.store.lock import FolderLock
+from odqa.store.where import Where
 from odqa.types import QueryResult
 
 FILES = {
@@ -161,10 +162,15 @@ def test_questions_are_taken_batch_by_batch(index_dir: Path) -> None:
         ([Condition("year", "=", 1899)], ["a"]),
         (["doc_id=docs/ships.jsonl#b", Condition("suffix", "=", ".jsonl")], ["b"]),
         (["year>2000"], []),
+        ("year<1900 or path^=docs/ and afloat=true", ["a", "c"]),
+        ("year in (1899, 1950) and path=ships.jsonl", ["a", "c"]),
+        (Condition("year", "<", 1900) | Condition("afloat", "=", True), ["a", "c"]),
+        ([AnyOf(())], []),
+        (Condition("year", "in", ()), []),
     ],
 )
 @pytest.mark.parametrize("mode", ["hybrid", "dense", "text"])
-def test_where(index_dir: Path, where: list[str | Condition], expected: list[str], mode: str) -> None:
+def test_where(index_dir: Path, where: Where, expected: list[str], mode: str) -> None:
     with pipeline.open(index_dir) as qa:
         found = doc_ids(qa, "ship", where=where, mode=mode, top_k=20)
         assert sorted(i.rpartition("#")[2] for i in found if "#" in i) == expected
@@ -184,7 +190,9 @@ def test_where(index_dir: Path, where: list[str | Condition], expected: list[str
         ({"mode": "psychic"}, "unknown mode 'psychic'"),
         ({"threshold": 1.5}, "threshold is 1.5"),
         ({"threshold": float("nan")}, "threshold is nan"),
-        ({"where": ["year ~ 3"]}, "year ~ 3"),
+        ({"where": ["year ~ 3"]}, "year <-- HERE ~ 3"),
+        ({"where": "yaer=3"}, "no document of the index has a field 'yaer': did you mean 'year'"),
+        ({"where": ["year=1899", "nothing!=3"]}, "no document of the index has a field 'nothing'"),
     ],
 )
 def test_wrong_arguments(index_dir: Path, options: dict[str, object], message: str) -> None:

@@ -62,4 +62,6 @@ def test_json_of_a_check_says_whether_it_is_clean() -> None:
         "problems": [{"kind": "vectors", "detail": "one is lost", "mended": False}],
         "documents": 2,
         "passages": 3,
+        "lost": [],
+        "notices": [],
     }

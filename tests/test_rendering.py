@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,13 @@ def test_report_lists_everything_where_there_is_no_terminal() -> None:
         "  gone.txt",
     ]
     assert lines[5:] == ["Skipped:", *(f"  /in/{n}.png: unsupported file type" for n in range(12))]
+
+
+def test_files_that_were_read_in_part_are_named() -> None:
+    out = io.StringIO()
+    halves = (SkippedFile("/in/a.pdf", "page 2 cannot be\nread\x1b[2J"),)
+    rendering.show_report(replace(report(0), partial=halves), Screen(out), index_dir=Path("ix"))
+    assert out.getvalue().splitlines()[-2:] == ["Read in part:", r"  /in/a.pdf: page 2 cannot be read\x1b[2J"]
 
 
 def test_report_is_shortened_on_a_terminal() -> None:

@@ -50,3 +50,16 @@ def test_the_defaults_fit_the_bundled_models() -> None:
     )
     assert settings.DEFAULT_MODE in settings.MODES
     assert settings.TITLE_TOKENS + settings.DOC_STRIDE_TOKENS < settings.READER_TOKENS
+
+
+def test_the_limits_of_a_file() -> None:
+    assert settings.file_limits({}) == settings.FileLimits(60.0, 1024)
+    given = {"ODQA_FILE_SECONDS": "1.5", "ODQA_FILE_MEMORY_MB": "99.2"}
+    assert settings.file_limits(given) == settings.FileLimits(1.5, 100)
+    assert settings.file_limits({"ODQA_FILE_SECONDS": ""}) == settings.FileLimits()
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "a minute", "1e400"])
+def test_a_limit_is_a_number_above_zero(value: str) -> None:
+    with pytest.raises(ValueError, match=r"ODQA_FILE_MEMORY_MB is .*; give a number above 0"):
+        settings.file_limits({"ODQA_FILE_MEMORY_MB": value})

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING
 from odqa.errors import (
     DamagedIndexError,
     DamagedModelError,
+    DownloadError,
     IndexMismatchError,
     IngestError,
     LockedIndexError,
+    MissingModelError,
     ModelError,
     NoIndexError,
     OdqaError,
@@ -30,6 +32,7 @@ from odqa.errors import (
 from odqa.types import (
     Answer,
     CheckReport,
+    CompactReport,
     Document,
     IndexProgress,
     IndexReport,
@@ -45,32 +48,40 @@ from odqa.types import (
 )
 
 if TYPE_CHECKING:
-    from odqa.pipeline import QuestionAnswering, check, open  # noqa: A004 - `odqa.open`, as `gzip.open`
-    from odqa.store.filters import Condition
+    from odqa.pipeline import QuestionAnswering, check, compact, open  # noqa: A004 - `odqa.open`, as `gzip.open`
+    from odqa.store.filters import AllOf, AnyOf, Condition
 
     __version__: str
 
 # Loaded at first use: name -> module.
 _LAZY = {
+    "AllOf": "odqa.store.filters",
+    "AnyOf": "odqa.store.filters",
     "Condition": "odqa.store.filters",
     "QuestionAnswering": "odqa.pipeline",
     "check": "odqa.pipeline",
+    "compact": "odqa.pipeline",
     "open": "odqa.pipeline",
 }
 
 __all__ = [
+    "AllOf",
     "Answer",
+    "AnyOf",
     "CheckReport",
+    "CompactReport",
     "Condition",
     "DamagedIndexError",
     "DamagedModelError",
     "Document",
+    "DownloadError",
     "IndexMismatchError",
     "IndexProgress",
     "IndexReport",
     "IndexStatus",
     "IngestError",
     "LockedIndexError",
+    "MissingModelError",
     "ModelError",
     "NoIndexError",
     "OdqaError",
@@ -88,6 +99,7 @@ __all__ = [
     "UnknownModelError",
     "__version__",
     "check",
+    "compact",
     "open",
 ]
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from odqa import settings
-from odqa.store.filters import parse_condition
+from odqa.store.where import parse_where
 
 
 def text(value: str) -> None:
@@ -42,16 +42,41 @@ def mode(value: str) -> None:
         raise ValueError(f"{value!r} is not one of {', '.join(settings.MODES)}")
 
 
+def profile(value: str) -> None:
+    """Refuse an unknown profile."""
+    if value not in settings.PROFILES:
+        raise ValueError(f"{value!r} is not one of {', '.join(settings.PROFILES)}")
+
+
+def precision(value: str) -> None:
+    """Refuse an unknown precision."""
+    if value not in settings.PRECISIONS:
+        raise ValueError(f"{value!r} is not one of {', '.join(settings.PRECISIONS)}")
+
+
+def task(value: str) -> None:
+    """Refuse what no model does."""
+    if value not in settings.TASKS:
+        raise ValueError(f"{value!r} is not one of {', '.join(settings.TASKS)}")
+
+
+def base_url(value: str) -> None:
+    """Refuse what is not the address of a mirror."""
+    from odqa.models.download import check_base_url  # only now: what fetches files takes a while to load
+
+    check_base_url(value)
+
+
 def stage(value: str) -> None:
     """Refuse what is no stage of a measurement."""
     if value not in settings.EVALUATION_STAGES:
         raise ValueError(f"{value} is none of {', '.join(settings.EVALUATION_STAGES)}")
 
 
-def condition(value: str) -> None:
-    """Refuse a malformed condition on documents."""
+def where(value: str) -> None:
+    """Refuse a malformed filter on documents."""
     text(value)
-    parse_condition(value)
+    parse_where(value)
 
 
 def probability(value: float) -> None:
@@ -100,7 +125,7 @@ def _question(line: str, where: str) -> str:
     if asked.startswith("{"):
         try:
             asked = json.loads(line).get("question")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{where}: begins with {{ but is not JSON: {error}") from None
         if not isinstance(asked, str):
             raise ValueError(f'{where}: has no text under "question"')
@@ -109,6 +134,24 @@ def _question(line: str, where: str) -> str:
     except ValueError as error:
         raise ValueError(f"{where}: the question cannot be asked: {error}") from None
     return asked
+
+
+def read_texts(name: str) -> list[str]:
+    """Read the texts of a file, one a line; blank lines count for nothing.
+
+    Raises:
+        ValueError: the file cannot be read, is not UTF-8, or holds no text.
+    """
+    try:
+        lines = Path(name).read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise ValueError(f"{name} cannot be read: {os.strerror(error.errno or 0).lower()}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{name} is not UTF-8; save the file as UTF-8") from None
+    texts = [line.strip() for line in lines if line.strip()]
+    if not texts:
+        raise ValueError(f"{name} holds no text")
+    return texts
 
 
 def existing(paths: Sequence[str]) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
@@ -13,14 +12,16 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from odqa import arguments, rendering, settings
+from odqa.bench_command import bench_command
 from odqa.errors import IngestError
-from odqa.models import registry
+from odqa.model_commands import models_app
 from odqa.options import (
     MOST,
     EncoderOption,
     IndexDir,
     Json,
     Mode,
+    ProfileOption,
     QuestionsOption,
     ReaderOption,
     StagesOption,
@@ -29,9 +30,9 @@ from odqa.options import (
     Wait,
     WhereOption,
     checked,
+    need_command,
 )
-from odqa.outcome import failed, note, prepare, settle
-from odqa.printable import to_json
+from odqa.outcome import Interrupted, failed, note, prepare, print_json, settle
 from odqa.rendering import Screen
 
 if TYPE_CHECKING:
@@ -39,17 +40,12 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-INTERRUPTED = "interrupted"
 INTERRUPTED_INDEX = (
     "interrupted; what was committed stays in the index. To go on, run the same command again: "
     "what is done already is not done twice"
 )
 # typer's errors of usage have no public name besides their subclass; its base is the same class in every version.
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
-
-
-class _Interrupted(Exception):  # noqa: N818 - not an error
-    """Ctrl-C, with the message to show."""
 
 
 app = typer.Typer(
@@ -60,7 +56,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=False,
 )
-models_app = typer.Typer(help="The models that odqa knows.", rich_markup_mode=None, no_args_is_help=False)
 app.add_typer(models_app, name="models")
 
 
@@ -78,19 +73,7 @@ def _root(
     ] = False,
 ) -> None:
     """Answer questions from a folder of documents, offline."""
-    _need_command(context)
-
-
-@models_app.callback(invoke_without_command=True)
-def _models(context: typer.Context) -> None:
-    """List the models that odqa knows."""
-    _need_command(context)
-
-
-def _need_command(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        sys.stderr.write(context.get_help() + "\n")
-        raise typer.Exit(2)
+    need_command(context)
 
 
 # ---- commands ------------------------------------------------------------------------------------------------------
@@ -105,6 +88,9 @@ def index_command(
     encoder: EncoderOption = None,
     prune: Annotated[bool, typer.Option("--prune", help="Remove documents whose file is gone.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first file that would be skipped.")] = False,
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="Follow symbolic links out of the given folders, too.")
+    ] = False,
     wait: Wait = 0.0,
     as_json: Json = False,
 ) -> None:
@@ -118,9 +104,9 @@ def index_command(
             _opened(folder, encoder=encoder, create=True, wait_seconds=wait) as qa,
             rendering.index_progress(sys.stderr) as progress,
         ):
-            report = qa.index(paths, prune=prune, strict=strict, progress=progress)
+            report = qa.index(paths, prune=prune, strict=strict, follow_links=follow_links, progress=progress)
     except KeyboardInterrupt:
-        raise _Interrupted(INTERRUPTED_INDEX) from None
+        raise Interrupted(INTERRUPTED_INDEX) from None
     _show(report, lambda report, screen: rendering.show_report(report, screen, index_dir=folder), as_json=as_json)
 
 
@@ -138,6 +124,7 @@ def query_command(
     mode: Mode = settings.DEFAULT_MODE,
     where: WhereOption = None,
     threshold: ThresholdOption = None,
+    profile: ProfileOption = settings.DEFAULT_PROFILE,
     reader: ReaderOption = None,
     index_dir: IndexDir = None,
     as_json: Json = False,
@@ -147,8 +134,9 @@ def query_command(
         raise ValueError("give either a QUESTION or --questions FILE")
     asked = [question] if question is not None else _questions(questions or "-")
     with _opened(settings.index_dir(index_dir), reader=reader) as qa:
-        results = qa.query_many(asked, top_k=top_k, n_best=n_best, mode=mode, where=where or (), threshold=threshold)
-        for result in results:
+        for result in qa.query_many(
+            asked, top_k=top_k, n_best=n_best, mode=mode, where=where or (), threshold=threshold, profile=profile
+        ):
             _show(result, rendering.show_query, as_json=as_json or question is None)
 
 
@@ -167,7 +155,7 @@ def search_command(
     with _opened(settings.index_dir(index_dir)) as qa:
         passages = qa.search(question, top_k=top_k, mode=mode, where=where or ())
     if as_json:
-        _print_json({"question": question, "passages": passages})
+        print_json({"question": question, "passages": passages})
     else:
         rendering.show_search(passages, Screen(sys.stdout))
 
@@ -186,7 +174,7 @@ def delete_command(
         deleted = qa.delete(doc_ids)
     unknown = [doc_id for doc_id in dict.fromkeys(doc_ids) if doc_id not in set(deleted)]
     if as_json:
-        _print_json({"deleted": deleted, "unknown": unknown})
+        print_json({"deleted": deleted, "unknown": unknown})
     else:
         for doc_id in deleted:
             Screen(sys.stdout).line(f"deleted {doc_id}")
@@ -220,6 +208,15 @@ def check_command(
         raise typer.Exit(1)
 
 
+@app.command("compact")
+def compact_command(index_dir: IndexDir = None, wait: Wait = 0.0, as_json: Json = False) -> None:
+    """Give back the disk space of deleted and replaced documents; others may go on asking meanwhile."""
+    from odqa import pipeline
+
+    report = pipeline.compact(settings.index_dir(index_dir), wait_seconds=wait)
+    _show(report, rendering.show_compact, as_json=as_json)
+
+
 @app.command("evaluate")
 def evaluate_command(
     dataset: Annotated[
@@ -248,6 +245,7 @@ def evaluate_command(
         bool, typer.Option("--titles", help="Give the paragraphs of a SQuAD-format file their article's title.")
     ] = False,
     stages: StagesOption = None,
+    profile: ProfileOption = settings.DEFAULT_PROFILE,
     encoder: EncoderOption = None,
     reader: ReaderOption = None,
     as_json: Json = False,
@@ -265,19 +263,14 @@ def evaluate_command(
             with_titles=titles,
             encoder=encoder,
             reader=reader,
-            stages=stages or settings.EVALUATION_STAGES,
+            stages=stages or settings.DEFAULT_STAGES,
+            profile=profile,
             progress=progress,
         )
     _show(report, rendering.show_evaluation, as_json=as_json)
 
 
-@models_app.command("list")
-def models_list_command(as_json: Json = False) -> None:
-    """List the models: which are here, which are the defaults, and where their files lie or have to be put."""
-    if as_json:
-        _print_json({"models": [rendering.model_fields(spec) for spec in registry.models()]})
-    else:
-        rendering.show_models(registry.models(), Screen(sys.stdout))
+app.command("bench")(bench_command)
 
 
 # ---- around the commands -------------------------------------------------------------------------------------------
@@ -315,16 +308,9 @@ def _questions(name: str) -> list[str]:
 
 def _show(result: Result, show: Callable[[Result, Screen], None], *, as_json: bool) -> None:
     if as_json:
-        _print_json(result)
+        print_json(result)
     else:
         show(result, Screen(sys.stdout))
-
-
-def _print_json(value: object) -> None:
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale says
-    sys.stdout.write(to_json(value) + "\n")
-    sys.stdout.flush()
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -352,8 +338,8 @@ def _run(words: list[str]) -> int:
         shown = context.command_path if context else "odqa"
         note(f"{getattr(error, 'format_message', error.__str__)()} (see {shown} --help)")
         return 2
-    except (KeyboardInterrupt, _Interrupted) as error:
-        note(str(error) or INTERRUPTED)
+    except (KeyboardInterrupt, Interrupted) as error:
+        note(str(error) or "interrupted")
         return 130
     except Exception as error:  # noqa: BLE001 - the last place where it can be told in words
         return failed(error)

@@ -5,7 +5,9 @@
     │   └── SkippedFileError   the first skipped file, under --strict
     ├── ModelError             a model cannot be used
     │   ├── UnknownModelError  no entry of that name in the registry
+    │   ├── DownloadError      a file of a model could not be fetched, or is not the right one
     │   └── DamagedModelError  a model file is missing or is not the one that the registry names
+    │       └── MissingModelError  none of its files is here: it has not been pulled
     └── StoreError             an index cannot be used
         ├── NoIndexError       there is none in that folder, or it holds no documents
         ├── IndexMismatchError made by another encoder, other settings or a newer version
@@ -41,6 +43,14 @@ class UnknownModelError(ModelError):
 
 class DamagedModelError(ModelError):
     """A model file is missing, or its size or checksum is not the registry's."""
+
+
+class MissingModelError(DamagedModelError):
+    """The model is known, but has not been pulled."""
+
+
+class DownloadError(ModelError):
+    """A file of a model could not be fetched, or what came is not the right file."""
 
 
 class StoreError(OdqaError):

@@ -11,6 +11,8 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,11 +41,12 @@ class GoldQuestion:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Questions and, in SQuAD files, the paragraphs they were asked of with the titles of their articles."""
+    """Questions and, in SQuAD files, the paragraphs they were asked of with titles and numbers of their articles."""
 
     questions: tuple[GoldQuestion, ...]
     paragraphs: tuple[str, ...] = ()
     titles: tuple[str, ...] = ()
+    articles: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class EvaluationReport:
     retrieval: dict[str, float]
     reading: dict[str, float]
     end_to_end: dict[str, float]
+    abstention: dict[str, float]
     questions: int
     seconds: float
 
@@ -91,14 +95,16 @@ def _squad(content: dict[str, Any]) -> Dataset:
     questions: list[GoldQuestion] = []
     paragraphs: list[str] = []
     titles: list[str] = []
-    for article in content["data"]:
+    articles: list[int] = []
+    for number, article in enumerate(content["data"]):
         for paragraph in article["paragraphs"]:
             for qa in paragraph["qas"]:
                 answers = tuple(dict.fromkeys(answer["text"] for answer in qa["answers"]))
                 questions.append(GoldQuestion(qa["question"], answers, len(paragraphs)))
             paragraphs.append(paragraph["context"])
             titles.append(article.get("title", "").replace("_", " "))
-    return Dataset(tuple(questions), tuple(paragraphs), tuple(titles))
+            articles.append(number)
+    return Dataset(tuple(questions), tuple(paragraphs), tuple(titles), tuple(articles))
 
 
 def _lines(text: str) -> Dataset:
@@ -116,12 +122,13 @@ def _line(record: dict[str, Any]) -> GoldQuestion:
 def paragraph_index(dataset: Dataset, *, encoder: Encoder, with_titles: bool) -> Iterator[Path]:
     """Make a temporary index with one passage per paragraph, as the published figures have it.
 
-    Document ids are "0", "1", ... in the order of the paragraphs; `with_titles` puts the article's title in front of
-    the encoder's input and into the full-text index.
+    Document ids are "0", "1", ... in the order of the paragraphs; the field `article` holds the number of the article.
+    `with_titles` puts the article's title in front of the encoder's input and into the full-text index.
     """
     with tempfile.TemporaryDirectory(prefix="odqa-evaluate-") as folder:
         identity = IndexIdentity(encoder.identity, settings.PASSAGE_TOKENS, settings.TITLE_TOKENS)
         titles = dataset.titles if with_titles else ("",) * len(dataset.paragraphs)
+        fields = [{"article": article} for article in dataset.articles] or [{}] * len(dataset.paragraphs)
         with Index.create(Path(folder), identity) as index:
             for at in range(0, len(dataset.paragraphs), 1024):
                 texts = dataset.paragraphs[at : at + 1024]
@@ -129,7 +136,7 @@ def paragraph_index(dataset: Dataset, *, encoder: Encoder, with_titles: bool) ->
                 index.write(
                     [
                         PreparedDocument(
-                            Document(str(number), titles[number], text, source=str(number)),
+                            Document(str(number), titles[number], text, str(number), metadata=fields[number]),
                             (Span(0, len(text)),),
                             vectors[number - at : number - at + 1],
                         )
@@ -150,24 +157,31 @@ def evaluate(
     with_titles: bool = False,
     encoder: str | None = None,
     reader: str | None = None,
-    stages: Sequence[str] = settings.EVALUATION_STAGES,
+    stages: Sequence[str] = settings.DEFAULT_STAGES,
+    profile: str = settings.DEFAULT_PROFILE,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> EvaluationReport:
     """Measure retrieval, reading and the whole path on a data set.
 
     Without `index_dir` a SQuAD-format file is asked over its own paragraphs, and a passage counts as found when it is
     the question's own paragraph. With `index_dir` a passage counts as found when it holds an accepted answer. `limit`
-    takes that many questions, chosen by `seed`. `stages` are those of `settings.EVALUATION_STAGES` to measure.
-    `progress` is called with the stage, questions done and all questions.
+    takes that many questions, chosen by `seed`. `stages` are those of `settings.EVALUATION_STAGES` to measure;
+    "abstention" asks the questions of a SQuAD-format file with and without their own article among the passages.
+    `profile` says how passages are read, one of `settings.PROFILES`. `progress` is called with the stage, questions
+    done and all questions.
 
     Raises:
         IngestError: the data set cannot be read or is empty.
         NoIndexError: JSON lines were given without `index_dir`, or the folder holds no index.
-        ValueError: an unknown mode or stage, or `limit` below 1.
+        ValueError: an unknown mode, stage or profile, or `limit` below 1.
     """
-    unknown = [stage for stage in stages if stage not in settings.EVALUATION_STAGES]
-    if unknown:
-        raise ValueError(f"unknown stage {unknown[0]!r}: one of {', '.join(settings.EVALUATION_STAGES)}")
+    for kind, given, known in (
+        ("stage", stages, settings.EVALUATION_STAGES),
+        ("profile", [profile], settings.PROFILES),
+    ):
+        unknown = [name for name in given if name not in known]
+        if unknown:
+            raise ValueError(f"unknown {kind} {unknown[0]!r}: one of {', '.join(known)}")
     began = time.perf_counter()
     dataset = read_dataset(path)
     chosen = list(dataset.questions)
@@ -177,7 +191,9 @@ def evaluate(
         chosen = random.Random(seed).sample(chosen, min(limit, len(chosen)))  # noqa: S311 - a sample, not a secret
     if index_dir is not None or not dataset.paragraphs:
         with pipeline.open(index_dir, encoder=encoder, reader=reader) as qa:
-            report = _measure(qa, chosen, dataset, own=False, mode=mode, stages=stages, progress=progress)
+            report = _measure(
+                qa, chosen, dataset, own=False, mode=mode, stages=stages, profile=profile, progress=progress
+            )
     else:
         spec = registry.find(settings.encoder_name(encoder) or settings.DEFAULT_ENCODER)
         loaded = load_encoder(spec.name)
@@ -185,7 +201,9 @@ def evaluate(
             paragraph_index(dataset, encoder=loaded, with_titles=with_titles) as folder,
             pipeline.open(folder, encoder=spec.name, reader=reader) as qa,
         ):
-            report = _measure(qa, chosen, dataset, own=True, mode=mode, stages=stages, progress=progress)
+            report = _measure(
+                qa, chosen, dataset, own=True, mode=mode, stages=stages, profile=profile, progress=progress
+            )
     return EvaluationReport(*report, questions=len(chosen), seconds=time.perf_counter() - began)
 
 
@@ -197,8 +215,9 @@ def _measure(
     own: bool,
     mode: str,
     stages: Sequence[str],
+    profile: str,
     progress: Callable[[str, int, int], None] | None,
-) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
+) -> tuple[dict[str, float], dict[str, float], dict[str, float], dict[str, float]]:
     def batches(stage: str) -> Iterator[Sequence[GoldQuestion]]:
         for at in range(0, len(chosen) if stage in stages else 0, BATCH):
             yield chosen[at : at + BATCH]
@@ -212,15 +231,38 @@ def _measure(
     reading: list[tuple[float, float, float]] = []
     if dataset.paragraphs:
         for batch in batches("reading"):
-            reading += _read(qa.reader, [gold for gold in batch if gold.answers], dataset.paragraphs)
+            answerable = [gold for gold in batch if gold.answers]
+            reading += _read(qa.reader, answerable, dataset.paragraphs, profile=profile)
     results: list[tuple[GoldQuestion, QueryResult]] = []
     for batch in batches("end-to-end"):
-        results += zip(batch, qa.query_many([gold.question for gold in batch], mode=mode), strict=True)
+        asked = [gold.question for gold in batch]
+        results += zip(batch, qa.query_many(asked, mode=mode, profile=profile), strict=True)
+    present: list[tuple[GoldQuestion, QueryResult]] = []
+    absent: list[QueryResult] = []
+    if own:
+        for batch in batches("abstention"):
+            answerable = [gold for gold in batch if gold.answers]
+            asked = [gold.question for gold in answerable]
+            present += zip(answerable, qa.query_many(asked, mode=mode, profile=profile), strict=True)
+            absent += _without_article(qa, answerable, dataset, mode=mode, profile=profile)
     return (
         _retrieval_figures(hits),
         _mean({"em": 0, "f1": 1, "f1_oracle_windows": 2}, reading),
         _end_to_end_figures(results),
+        _abstention_figures(present, absent),
     )
+
+
+def _without_article(
+    qa: pipeline.QuestionAnswering, batch: Sequence[GoldQuestion], dataset: Dataset, *, mode: str, profile: str
+) -> list[QueryResult]:
+    """Ask over everything but the article of each question: now nothing answers it."""
+    articles = [dataset.articles[gold.paragraph or 0] for gold in batch]
+    results: list[QueryResult] = []
+    for article, group in groupby(zip(articles, batch, strict=True), key=itemgetter(0)):
+        questions = [gold.question for _, gold in group]
+        results += qa.query_many(questions, mode=mode, profile=profile, where=[f"article!={article}"])
+    return results
 
 
 def _hits(gold: GoldQuestion, passages: Sequence[RetrievedPassage], *, own: bool) -> list[bool]:
@@ -232,15 +274,19 @@ def _hits(gold: GoldQuestion, passages: Sequence[RetrievedPassage], *, own: bool
 
 
 def _read(
-    reader: ExtractiveReader, batch: Sequence[GoldQuestion], paragraphs: Sequence[str]
+    reader: ExtractiveReader, batch: Sequence[GoldQuestion], paragraphs: Sequence[str], *, profile: str
 ) -> list[tuple[float, float, float]]:
     """Read each question's own paragraph, always answering: EM, F1, and the F1 of the best window for the gold answers.
 
     The last looks at the gold answers to choose the window, as the published evaluations of the zoo's readers do.
     """
-    texts = [paragraphs[gold.paragraph or 0] for gold in batch]
+    texts, asked = [paragraphs[gold.paragraph or 0] for gold in batch], [gold.question for gold in batch]
+    if profile == settings.DEFAULT_PROFILE:
+        by_window = reader.best_by_window(asked, texts)
+    else:
+        by_window = reader.read_as_omz(asked, [[text] for text in texts])
     rows = []
-    for gold, text, found in zip(batch, texts, reader.best_by_window([g.question for g in batch], texts), strict=True):
+    for gold, text, found in zip(batch, texts, by_window, strict=True):
         best = max(found, key=lambda candidate: candidate.score, default=None)
         answer = best.span.of(text) if best else None
         oracle = max((metrics.f1(candidate.span.of(text), gold.answers) for candidate in found), default=0.0)
@@ -276,3 +322,24 @@ def _end_to_end_figures(results: Sequence[tuple[GoldQuestion, QueryResult]]) -> 
     if results:
         figures["ece"] = metrics.expected_calibration_error(probabilities, right)
     return figures
+
+
+def _abstention_figures(
+    present: Sequence[tuple[GoldQuestion, QueryResult]], absent: Sequence[QueryResult]
+) -> dict[str, float]:
+    """Compare the probability of the best answer with and without the question's article in the index."""
+    if not present:
+        return {}
+    probabilities, right = [], []
+    for gold, result in present:
+        best = result.answers[0] if result.answers else None
+        probabilities.append(best.probability if best else 0.0)
+        right.append(best is not None and metrics.exact_match(best.text, gold.answers) == 1.0)
+    probabilities += [result.answers[0].probability if result.answers else 0.0 for result in absent]
+    answerable = [True] * len(present) + [False] * len(absent)
+    return {
+        "auroc": metrics.auroc(probabilities, answerable),
+        "ece": metrics.expected_calibration_error(probabilities, right + [False] * len(absent)),
+        "answered": sum(result.answer is not None for _, result in present) / len(present),
+        "refused": sum(result.answer is None for result in absent) / len(absent),
+    }

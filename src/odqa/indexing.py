@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from odqa import settings
 from odqa.errors import IngestError, SkippedFileError
+from odqa.ingest.isolation import ParserProcess
 from odqa.ingest.loaders import Record, read_records
-from odqa.ingest.sources import SourceFile, discover, path_text
+from odqa.ingest.parsed import Parsed
+from odqa.ingest.sources import STREAMED_SUFFIXES, SourceFile, discover, path_text, text_path
 from odqa.protocols import Chunker, Encoder, PreparedDocument, Vectors
 from odqa.store.index import Index
+from odqa.store.metadata_store import Lookup
 from odqa.types import Document, IndexProgress, IndexReport, SkippedFile, Span
 
 
@@ -38,13 +42,13 @@ class Indexer:
         self._added: list[str] = []
         self._updated: list[str] = []
         self._skipped: list[SkippedFile] = []
-        self._seen: set[tuple[str, str]] = set()
-        self._visited: set[str] = set()
-        self._known = index.known()
+        self._partial: list[SkippedFile] = []
+        self._seen = _Seen(index.last_document())
+        self._visited: set[str] = set()  # of the files that hold records; any other file is its one record
         self._unchanged = self._passages = 0
         self._bytes_done = self._bytes_of_file = self._bytes_total = 0  # on disk; of_file: of the one being read
 
-    def run(self, paths: Sequence[Path], *, prune: bool) -> IndexReport:
+    def run(self, paths: Sequence[Path], *, prune: bool, follow_links: bool = False) -> IndexReport:
         """Index `paths` and say what was done.
 
         Raises:
@@ -52,20 +56,22 @@ class Indexer:
             SkippedFileError: a file was skipped while `strict` was asked for.
         """
         began = time.perf_counter()
-        found = list(discover(paths))
-        self._bytes_total = sum(source.size_bytes for source in found if isinstance(source, SourceFile))
-        for source in found:
-            if isinstance(source, SkippedFile):
-                self._skip(source)
-            else:
-                self._take(source)
+        walk = partial(discover, paths, follow_links=follow_links)
+        # Walked twice: to keep all names in mind would take more memory than anything else here.
+        self._bytes_total = sum(source.size_bytes for source in walk() if isinstance(source, SourceFile))
+        with self._index.lookup() as find, ParserProcess() as parser:
+            for source in walk():
+                if isinstance(source, SkippedFile):
+                    self._skip(source)
+                else:
+                    self._take(source, find, parser.parse)
         if self._pending:
             current = self._pending[-1][0].source
             self._commit()
             self._report(current)
         vanished = list(self._vanished(paths))
         pruned = self._index.delete(vanished) if prune else []
-        self._index.write_snapshot()
+        self._index.refresh_snapshot()
         return IndexReport(
             added=tuple(self._added),
             updated=tuple(self._updated),
@@ -75,6 +81,7 @@ class Indexer:
             skipped=tuple(self._skipped),
             passages=self._passages,
             seconds=time.perf_counter() - began,
+            partial=tuple(self._partial),
         )
 
     def _skip(self, skipped: SkippedFile) -> None:
@@ -83,30 +90,31 @@ class Indexer:
             raise SkippedFileError(f"{skipped.source}: {skipped.reason} (--strict stops at the first such file)")
         self._skipped.append(skipped)
 
-    def _take(self, source: SourceFile) -> None:
-        self._visited.add(source.location)
+    def _take(self, source: SourceFile, find: Lookup, parse: Callable[[str, bytes], Parsed]) -> None:
+        if source.suffix in STREAMED_SUFFIXES:
+            self._visited.add(source.location)
         self._report(source.location)
-        for record in read_records(source):
+        for record in read_records(source, parse=parse):
             if isinstance(record, SkippedFile):
                 self._skip(record)
             else:
-                self._take_record(record)
+                self._take_record(record, find(record.source.location, record.record))
         self._bytes_done += source.size_bytes
         self._bytes_of_file = 0
         self._report(source.location)
 
-    def _take_record(self, record: Record) -> None:
-        origin = (record.source.location, record.record)
-        self._seen.add(origin)
-        _, known = self._known.get(origin, ("", None))
-        if known == record.content_hash:
-            self._unchanged += 1
-            return
+    def _take_record(self, record: Record, known: tuple[int, str] | None) -> None:
+        """Put a record into the batch if it is new or has changed; `known` is its document and that one's hash."""
+        if known is not None:
+            self._seen.add(known[0])
+            if known[1] == record.content_hash:
+                self._unchanged += 1
+                return
         try:
-            document = record.load()
+            document = record.load(lambda missing: self._partial.append(SkippedFile(record.source.location, missing)))
         except IngestError as error:
-            name = f"{origin[0]}#{origin[1]}" if origin[1] else origin[0]
-            self._skip(SkippedFile(name, str(error)))
+            location = record.source.location
+            self._skip(SkippedFile(f"{location}#{record.record}" if record.record else location, str(error)))
             return
         spans = self._chunker.split(document.text, title=document.title, sections=document.sections)
         self._pending.append((document, spans, known is not None))
@@ -139,11 +147,11 @@ class Indexer:
     def _encode(self, texts: list[str], titles: list[str]) -> Vectors:
         """Encode in slices, so that a document of ten thousand passages is not tokenised all at once."""
         size = 4 * settings.COMMIT_PASSAGES
-        parts = [
-            self._encoder.encode_passages(texts[at : at + size], titles=titles[at : at + size])
-            for at in range(0, len(texts), size)
-        ]
-        return np.concatenate(parts) if parts else np.zeros((0, self._encoder.identity.width), dtype=np.float32)
+        vectors = np.empty((len(texts), self._encoder.identity.width), dtype=np.float32)
+        for at in range(0, len(texts), size):
+            part = slice(at, at + size)
+            vectors[part] = self._encoder.encode_passages(texts[part], titles=titles[part])
+        return vectors
 
     def _vanished(self, paths: Sequence[Path]) -> Iterator[str]:
         """Yield the documents of `paths` whose file or record is gone for certain.
@@ -156,8 +164,8 @@ class Indexer:
         unread |= {source.rpartition(":line ")[0] for source in unread}
         named: set[str] = set()
         for path in paths:
-            for doc_id, source, record in self._index.documents_under(path_text(path.resolve())):
-                if (source, record) in self._seen or doc_id in named or not unread.isdisjoint(_and_above(source)):
+            for document_pk, doc_id, source, _record in self._index.documents_under(path_text(path.resolve())):
+                if document_pk in self._seen or doc_id in named or not unread.isdisjoint(_and_above(source)):
                     continue
                 if source in self._visited or not _in_its_place(source):
                     named.add(doc_id)
@@ -170,6 +178,22 @@ class Indexer:
             self._progress(IndexProgress(documents, self._passages, done, self._bytes_total, current))
 
 
+class _Seen:
+    """The documents that were met in a run: one bit for each that was there before; `last` is the highest of those."""
+
+    def __init__(self, last: int) -> None:
+        self._last = last
+        self._bits = bytearray(last // 8 + 1)
+
+    def add(self, document_pk: int) -> None:
+        if document_pk <= self._last:
+            self._bits[document_pk // 8] |= 1 << document_pk % 8
+
+    def __contains__(self, document_pk: int) -> bool:
+        """Tell whether a document was met, or written in this run."""
+        return document_pk > self._last or bool(self._bits[document_pk // 8] >> document_pk % 8 & 1)
+
+
 def _and_above(source: str) -> Iterator[str]:
     """Yield a file's location and those of the folders above it."""
     while source:
@@ -179,4 +203,5 @@ def _and_above(source: str) -> Iterator[str]:
 
 def _in_its_place(source: str) -> bool:
     """Tell whether a regular file lies at its location, not a link to another one."""
-    return os.path.isfile(source) and not os.path.islink(source)  # noqa: PTH113, PTH114
+    path = text_path(source)
+    return os.path.isfile(path) and not os.path.islink(path)  # noqa: PTH113, PTH114

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -26,6 +27,13 @@ def checked(check: Callable[[Any], None]) -> Callable[[Any], Any]:
         return value
 
     return callback
+
+
+def need_command(context: typer.Context) -> None:
+    """Show the help of a group of commands on stderr, and leave with code 2, when no command of it was given."""
+    if context.invoked_subcommand is None:
+        sys.stderr.write(context.get_help() + "\n")
+        raise typer.Exit(2)
 
 
 IndexDir = Annotated[
@@ -55,9 +63,9 @@ WhereOption = Annotated[
     list[str] | None,
     typer.Option(
         "--where",
-        metavar="CONDITION",
-        callback=checked(arguments.condition),
-        help="Only documents with KEY=VALUE; repeatable.",
+        metavar="FILTER",
+        callback=checked(arguments.where),
+        help="Only documents that meet a filter such as 'year>=2020 and suffix=.pdf'; repeatable.",
     ),
 ]
 EncoderOption = Annotated[
@@ -88,12 +96,21 @@ ThresholdOption = Annotated[
         help="Least probability of an answer, between 0 and 1; else the reader's own.",
     ),
 ]
+ProfileOption = Annotated[
+    str,
+    typer.Option(
+        "--profile",
+        metavar="|".join(settings.PROFILES),
+        callback=checked(arguments.profile),
+        help="How passages are read: omz as the Open Model Zoo's demo does it, for comparison.",
+    ),
+]
 StagesOption = Annotated[
     list[str] | None,
     typer.Option(
         "--stage",
         metavar="|".join(settings.EVALUATION_STAGES),
         callback=checked(arguments.stage),
-        help="Measure this only; repeatable. Without it everything is measured.",
+        help="Measure this only; repeatable. Without it all but abstention are measured.",
     ),
 ]

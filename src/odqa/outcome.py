@@ -9,7 +9,11 @@ import traceback
 from pathlib import Path
 
 from odqa.errors import OdqaError
-from odqa.printable import flat, visible
+from odqa.printable import flat, to_json, visible
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error
+    """Ctrl-C, with the message to show."""
 
 
 def prepare() -> None:
@@ -30,6 +34,14 @@ def note(message: str) -> None:
     """Write one line to stderr."""
     sys.stderr.write(visible(flat(f"odqa: {message}")) + "\n")
     sys.stderr.flush()
+
+
+def print_json(value: object) -> None:
+    """Write a result to stdout as one line of JSON in UTF-8."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale says
+    sys.stdout.write(to_json(value) + "\n")
+    sys.stdout.flush()
 
 
 def failed(error: Exception) -> int:

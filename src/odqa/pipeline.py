@@ -16,13 +16,16 @@ from odqa.models import registry
 from odqa.protocols import Encoder, EncoderIdentity
 from odqa.reader.extractive import ExtractiveReader, load_reader
 from odqa.reader.merge import Calibration, accepted, answers
+from odqa.reader.omz import omz_answers
 from odqa.retriever.encoder import load_encoder
 from odqa.retriever.hybrid import HybridRetriever
-from odqa.store.filters import Condition, parse_condition
+from odqa.store.filters import Expression
 from odqa.store.index import Index, IndexIdentity
+from odqa.store.where import Where, read_where
 from odqa.types import (
     Answer,
     CheckReport,
+    CompactReport,
     Document,
     IndexProgress,
     IndexReport,
@@ -30,8 +33,6 @@ from odqa.types import (
     QueryResult,
     RetrievedPassage,
 )
-
-Where = Sequence[str | Condition]
 
 
 def open(  # noqa: A001 - `odqa.open` reads as `gzip.open` does
@@ -59,6 +60,7 @@ def open(  # noqa: A001 - `odqa.open` reads as `gzip.open` does
         LockedIndexError: another process is writing, and did not end within `wait_seconds`.
         DamagedIndexError: the SQLite file cannot be read.
         UnknownModelError: no model has this name.
+        MissingModelError: the encoder of a new index has not been pulled.
     """
     folder = settings.index_dir(index_dir)
     encoder = settings.encoder_name(encoder)
@@ -69,6 +71,7 @@ def open(  # noqa: A001 - `odqa.open` reads as `gzip.open` does
     except NoIndexError:
         if not create:
             raise
+        registry.need_here(registry.find(encoder or settings.DEFAULT_ENCODER))  # before a folder is made for it
         try:
             index = Index.create(folder, asked or _identity(settings.DEFAULT_ENCODER), wait_seconds=wait_seconds)
         except IndexMismatchError:  # another process made it while this one waited
@@ -93,8 +96,8 @@ def _own_identity(index: Index) -> IndexIdentity:
         return _identity(name)
     except UnknownModelError as error:
         raise IndexMismatchError(
-            f"the index in {index.folder} was made by encoder {name!r}, which this odqa does not have: use the version "
-            "of odqa that made it, or index the documents again into another folder"
+            f"the index in {index.folder} was made by encoder {name!r}, which this odqa does not have: import that "
+            "model again, use the version of odqa that made the index, or index the documents again into another folder"
         ) from error
 
 
@@ -146,6 +149,7 @@ class QuestionAnswering:
         Raises:
             DamagedModelError: a file of the model is missing or is not the right one.
         """
+        self._index.usable()
         with self._loading:
             if self._encoder is None:
                 self._encoder = load_encoder(self._index.identity.encoder.name)
@@ -158,6 +162,7 @@ class QuestionAnswering:
         Raises:
             DamagedModelError: a file of the model is missing or is not the right one.
         """
+        self._index.usable()
         with self._loading:
             if self._reader is None:
                 self._reader = load_reader(self._reader_spec.name)
@@ -174,10 +179,11 @@ class QuestionAnswering:
             question: Any text that is not blank.
             top_k: Number of passages, at least 1.
             mode: "hybrid", "dense" or "text".
-            where: Conditions such as "year>=1900", all of which must hold; see docs/cli.md.
+            where: Filters such as "year>=1900 and suffix=.pdf", all of which must hold; see docs/cli.md.
 
         Raises:
-            ValueError: a blank question, `top_k` below 1, an unknown mode or a malformed condition.
+            ValueError: a blank question, `top_k` below 1, an unknown mode, or a filter that is malformed or looks at
+                a field that no document has.
             NoIndexError: the index holds no documents.
         """
         return self.search_many([question], top_k=top_k, mode=mode, where=where)[0]
@@ -191,7 +197,7 @@ class QuestionAnswering:
         where: Where = (),
     ) -> list[tuple[RetrievedPassage, ...]]:
         """Search for several questions at once; arguments and errors are those of `search`."""
-        return self._retrieve(questions, top_k=top_k, mode=mode, where=where)
+        return self._retrieve(questions, top_k=top_k, mode=mode, where=read_where(where))
 
     def query(
         self,
@@ -202,6 +208,7 @@ class QuestionAnswering:
         mode: str = settings.DEFAULT_MODE,
         where: Where = (),
         threshold: float | None = None,
+        profile: str = settings.DEFAULT_PROFILE,
     ) -> QueryResult:
         """Answer a question from the documents.
 
@@ -210,15 +217,18 @@ class QuestionAnswering:
             top_k: Passages to read, at least 1.
             n_best: Answers to return, at least 1.
             mode: "hybrid", "dense" or "text".
-            where: Conditions that the documents must meet.
+            where: Filters that the documents must meet.
             threshold: Least probability of an answer, in [0, 1]; None takes the reader's own.
+            profile: "default", or "omz" to read and score as the Open Model Zoo's demo does (`odqa.reader.omz`), for
+                comparison: the best span of a window by its own softmax, and never "no answer".
 
         Raises:
-            ValueError: a blank question, `top_k` or `n_best` below 1, an unknown mode or a malformed condition.
+            ValueError: a blank question, `top_k` or `n_best` below 1, an unknown mode or profile, a threshold for
+                "omz", or a filter that is malformed or looks at a field that no document has.
             NoIndexError: the index holds no documents.
         """
         options = {"top_k": top_k, "n_best": n_best, "mode": mode, "where": where, "threshold": threshold}
-        return next(self.query_many([question], **options))  # type: ignore[arg-type]
+        return next(self.query_many([question], profile=profile, **options))  # type: ignore[arg-type]
 
     def query_many(
         self,
@@ -229,6 +239,7 @@ class QuestionAnswering:
         mode: str = settings.DEFAULT_MODE,
         where: Where = (),
         threshold: float | None = None,
+        profile: str = settings.DEFAULT_PROFILE,
         batch: int = settings.QUESTION_BATCH,
     ) -> Iterator[QueryResult]:
         """Answer questions in batches, in order: faster than one at a time. `seconds` is a question's share.
@@ -241,13 +252,16 @@ class QuestionAnswering:
             raise ValueError(f"batch is {batch}: at least 1 question has to be taken at a time")
         if threshold is not None and not 0.0 <= threshold <= 1.0:
             raise ValueError(f"threshold is {threshold}: a probability lies between 0 and 1")
-        least = self.calibration.threshold if threshold is None else threshold
+        as_omz = _is_omz(profile, threshold)
+        least = 0.0 if as_omz else self.calibration.threshold if threshold is None else threshold
+        expression = read_where(where)
+        registry.need_here(self._reader_spec)  # before passages are looked for
 
         def results() -> Iterator[QueryResult]:
             for group in _groups(questions, batch):
                 began = time.perf_counter()
-                retrieved = self._retrieve(group, top_k=top_k, mode=mode, where=where)
-                found = self._read(group, retrieved, n_best=n_best)
+                retrieved = self._retrieve(group, top_k=top_k, mode=mode, where=expression)
+                found = self._read(group, retrieved, n_best=n_best, as_omz=as_omz)
                 seconds = (time.perf_counter() - began) / len(group)
                 for question, best, passages in zip(group, found, retrieved, strict=True):
                     yield QueryResult(question, accepted(best, threshold=least), best, passages, seconds)
@@ -255,9 +269,12 @@ class QuestionAnswering:
         return results()
 
     def _read(
-        self, questions: Sequence[str], retrieved: Sequence[tuple[RetrievedPassage, ...]], *, n_best: int
+        self, questions: Sequence[str], retrieved: Sequence[tuple[RetrievedPassage, ...]], *, n_best: int, as_omz: bool
     ) -> list[tuple[Answer, ...]]:
         texts = [[found.passage.text for found in passages] for passages in retrieved]
+        if as_omz:
+            spans = self.reader.read_as_omz(questions, texts)
+            return [omz_answers(read, passages, n_best=n_best) for read, passages in zip(spans, retrieved, strict=True)]
         candidates = self.reader.read_many(questions, texts, n_best=max(n_best, settings.SPAN_CANDIDATES))
         return [
             answers(spans, passages, calibration=self.calibration, n_best=n_best)
@@ -265,17 +282,16 @@ class QuestionAnswering:
         ]
 
     def _retrieve(
-        self, questions: Sequence[str], *, top_k: int, mode: str, where: Where
+        self, questions: Sequence[str], *, top_k: int, mode: str, where: Expression | None
     ) -> list[tuple[RetrievedPassage, ...]]:
         if not len(self._index):
             folder = self._index.folder
             raise NoIndexError(
                 f"the index {folder} is empty: put documents in with `odqa index FOLDER --index-dir {folder}`"
             )
-        conditions = [parse_condition(c) if isinstance(c, str) else c for c in where]
         # Full text needs no vectors, so the encoder is not loaded for it.
         retriever = HybridRetriever(self._index, self.encoder if mode != "text" else None)
-        return retriever.retrieve(questions, top_k=top_k, mode=mode, allowed=self._index.allowed(conditions))
+        return retriever.retrieve(questions, top_k=top_k, mode=mode, allowed=self._index.allowed(where))
 
     def document(self, doc_id: str) -> Document | None:
         """Return a stored document with its whole text, or None."""
@@ -297,6 +313,7 @@ class QuestionAnswering:
         *,
         prune: bool = False,
         strict: bool = False,
+        follow_links: bool = False,
         progress: Callable[[IndexProgress], None] | None = None,
     ) -> IndexReport:
         """Put files and folders into the index; what has not changed since the last time is left alone.
@@ -305,21 +322,23 @@ class QuestionAnswering:
             paths: Files, or folders that are gone through recursively.
             prune: Remove documents of these paths whose file or record is gone.
             strict: Raise at the first file that would be skipped.
+            follow_links: Follow symbolic links out of the folders, too; else nothing outside them is read.
             progress: Called after each file and batch.
 
         Raises:
             IngestError: a path does not exist.
             SkippedFileError: a file was skipped under `strict`; what was committed before stays.
+            ValueError: `ODQA_FILE_SECONDS` or `ODQA_FILE_MEMORY_MB` is not a number above 0.
         """
         chunker = PassageChunker(self.encoder.tokenizer)
         indexer = Indexer(self._index, encoder=self.encoder, chunker=chunker, strict=strict, progress=progress)
-        return indexer.run([Path(path) for path in paths], prune=prune)
+        return indexer.run([Path(path) for path in paths], prune=prune, follow_links=follow_links)
 
     def delete(self, doc_ids: Sequence[str]) -> list[str]:
         """Remove documents and return the ids of those that were there. Their text can never be found again."""
         deleted = self._index.delete(doc_ids)
         if deleted:
-            self._index.write_snapshot()
+            self._index.refresh_snapshot()
         return deleted
 
 
@@ -332,6 +351,20 @@ def check(index_dir: Path | str | None = None, *, repair: bool = False, wait_sec
         LockedIndexError: another process is writing, and did not end within `wait_seconds`.
     """
     return Index.check(settings.index_dir(index_dir), repair=repair, wait_seconds=wait_seconds)
+
+
+def _is_omz(profile: str, threshold: float | None) -> bool:
+    if profile not in settings.PROFILES:
+        raise ValueError(f"unknown profile {profile!r}: one of {', '.join(settings.PROFILES)}")
+    if profile != settings.DEFAULT_PROFILE and threshold is not None:
+        raise ValueError(f'the profile {profile} never says "no answer", so it takes no threshold: leave one out')
+    return profile != settings.DEFAULT_PROFILE
+
+
+def compact(index_dir: Path | str | None = None, *, wait_seconds: float = 0.0) -> CompactReport:
+    """Give back the disk space of deleted and replaced documents; needs room for a second copy of the SQLite file."""
+    with Index.open(settings.index_dir(index_dir), writable=True, wait_seconds=wait_seconds) as index:
+        return index.compact()
 
 
 def _groups(questions: Iterable[str], size: int) -> Iterator[list[str]]:

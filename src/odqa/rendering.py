@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from odqa import settings
-from odqa.models import registry
 from odqa.printable import flat, visible
 from odqa.types import (
     Answer,
     CheckReport,
+    CompactReport,
     IndexProgress,
     IndexReport,
     IndexStatus,
@@ -195,6 +194,9 @@ def show_report(report: IndexReport, screen: Screen, *, index_dir: Path) -> None
     if report.pruned:
         screen.line("Pruned:")
         screen.listed(report.pruned)
+    if report.partial:
+        screen.line("Read in part:")
+        screen.listed([f"{_file(partial.source)}: {flat(partial.reason)}" for partial in report.partial])
     if report.skipped:
         screen.line("Skipped:")
         screen.listed([f"{_file(skipped.source)}: {flat(skipped.reason)}" for skipped in report.skipped])
@@ -222,52 +224,39 @@ def show_status(status: IndexStatus, screen: Screen) -> None:
 
 
 def show_check(report: CheckReport, screen: Screen) -> None:
-    """Show what is wrong with an index."""
+    """Show what is wrong with an index, and what a repair had to take out of it."""
     for problem in report.problems:
         state = "mended" if problem.mended else "not mended"
         screen.line((f"{problem.kind} ({state}): ", "bold"), flat(problem.detail))
+    for notice in report.notices:
+        screen.line(notice)
+    if report.lost:
+        screen.line("Emptied, because their contents were damaged; `odqa index` reads their files again:")
+        screen.listed(report.lost)
     verdict = "clean" if report.clean else "damaged"
     screen.line(f"{verdict}: {report.documents} documents, {report.passages} passages, {len(report.problems)} problems")
 
 
+def show_compact(report: CompactReport, screen: Screen) -> None:
+    """Show what a compaction gave back."""
+    sizes = f"{size_text(report.bytes_before)} before, {size_text(report.bytes_after)} now"
+    screen.line(f"{report.path}: {sizes}; {report.tombstones} deleted passages dropped")
+    for notice in report.notices:
+        screen.line(notice)
+
+
 def show_evaluation(report: EvaluationReport, screen: Screen) -> None:
     """Show the figures of a measurement, a line each."""
-    stages = (("retrieval", report.retrieval), ("reading", report.reading), ("end to end", report.end_to_end))
-    for stage, figures in stages:
+    stages = {
+        "retrieval": report.retrieval,
+        "reading": report.reading,
+        "end to end": report.end_to_end,
+        "abstention": report.abstention,
+    }
+    for stage, figures in stages.items():
         for name, value in figures.items():
             screen.line(f"{stage:<11} {name:<18} {value:.4f}")
     screen.line(f"{report.questions} questions in {report.seconds:.1f} s")
-
-
-def show_models(specs: Sequence[registry.ModelSpec], screen: Screen) -> None:
-    """Show the models of the registry."""
-    for spec in specs:
-        notes = ["encoder" if spec.task == registry.ENCODE else "reader"]
-        notes += ["default"] if spec.name in (settings.DEFAULT_ENCODER, settings.DEFAULT_READER) else []
-        notes.append(size_text(sum(file.size for file in spec.files)))
-        notes.append("here" if is_here(spec) else "not here")
-        screen.line((spec.name, "bold"), f"  ({', '.join(notes)})")
-        screen.line(spec.description, indent=2)
-        screen.line((f"{spec.architecture}; {spec.licence}; {registry.folder(spec)}", _DIM), indent=2)
-
-
-def model_fields(spec: registry.ModelSpec) -> dict[str, object]:
-    """Return what `odqa models list --json` says of a model."""
-    names = ("name", "task", "source", "revision", "description", "architecture", "licence", "published", "measured")
-    lengths = ("passage_tokens", "window_tokens", "question_tokens", "width")
-    return {name: getattr(spec, name) for name in names + lengths} | {
-        "default": spec.name in (settings.DEFAULT_ENCODER, settings.DEFAULT_READER),
-        "here": is_here(spec),
-        "folder": str(registry.folder(spec)),
-        "size_bytes": sum(file.size for file in spec.files),
-        "files": [file.name for file in spec.files],
-    }
-
-
-def is_here(spec: registry.ModelSpec) -> bool:
-    """Tell whether all files of a model are there with their right sizes (checksums are verified when it is loaded)."""
-    paths = [(registry.folder(spec) / file.name, file.size) for file in spec.files]
-    return all(path.is_file() and path.stat().st_size == size for path, size in paths)
 
 
 def size_text(size: int) -> str:
@@ -284,7 +273,7 @@ def index_progress(
 ) -> Iterator[Callable[[IndexProgress], None]]:
     """Give a callback that shows how an indexing run stands: a bar on a terminal, else a plain line now and then."""
     began = clock()
-    with _progress(stream, clock, began) as show:
+    with live_progress(stream, clock, began) as (show, _):
 
         def report(progress: IndexProgress) -> None:
             text = progress_text(progress, clock() - began)
@@ -298,13 +287,18 @@ def stage_progress(
     stream: TextIO, *, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Callable[[str, int, int], None]]:
     """Give a callback (stage, done, all) that shows how a measurement stands, as `index_progress` does."""
-    with _progress(stream, clock, clock()) as show:
+    with live_progress(stream, clock, clock()) as (show, _):
         yield lambda stage, done, total: show(f"{stage}: {done} of {total}", done, total)
 
 
 @contextmanager
-def _progress(stream: TextIO, clock: Callable[[], float], began: float) -> Iterator[Callable[[str, int, int], None]]:
-    """Give a callback (text, done, total): a bar on a terminal, else a plain line every `PLAIN_SECONDS`."""
+def live_progress(
+    stream: TextIO, clock: Callable[[], float], began: float
+) -> Iterator[tuple[Callable[[str, int, int], None], Callable[[str], None]]]:
+    """Give a callback (text, done, total), and one for a line that stays.
+
+    The first shows a bar on a terminal, else a plain line every `PLAIN_SECONDS`.
+    """
     if not is_terminal(stream) or os.environ.get("TERM") == "dumb":
         last = began
 
@@ -312,10 +306,13 @@ def _progress(stream: TextIO, clock: Callable[[], float], began: float) -> Itera
             nonlocal last
             if clock() - last >= PLAIN_SECONDS:
                 last = clock()
-                stream.write(visible(f"odqa: {text}") + "\n")
-                stream.flush()
+                line(text)
 
-        yield lines
+        def line(text: str) -> None:
+            stream.write(visible(f"odqa: {text}") + "\n")
+            stream.flush()
+
+        yield lines, line
         return
     from rich.progress import BarColumn, Progress, TextColumn
 
@@ -325,7 +322,10 @@ def _progress(stream: TextIO, clock: Callable[[], float], began: float) -> Itera
         *columns, description, console=_console(stream), transient=True, redirect_stdout=False, redirect_stderr=False
     ) as bar:
         task = bar.add_task("reading", total=None)
-        yield lambda text, done, total: bar.update(task, description=visible(text), completed=done, total=total or None)
+        yield (
+            lambda text, done, total: bar.update(task, description=visible(text), completed=done, total=total or None),
+            lambda text: bar.console.print(visible(f"odqa: {text}"), markup=False, highlight=False),
+        )
 
 
 def progress_text(progress: IndexProgress, seconds: float) -> str:

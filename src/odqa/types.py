@@ -101,8 +101,9 @@ class Passage:
 class RetrievedPassage:
     """A passage as the retriever ranked it.
 
-    `score` orders the passages of one question (higher is better). `dense_score` is the negated squared L2 distance of
-    the vectors and `text_score` the BM25 score (higher is better); None where that list did not hold the passage.
+    `score` in [0, 1] orders the passages of one question; 1 is the first of every list asked. `dense_score` is the
+    negated squared L2 distance of the vectors and `text_score` the BM25 score (higher is better); None where that list
+    did not hold the passage.
     """
 
     passage: Passage
@@ -187,7 +188,8 @@ class SkippedFile:
 class IndexReport:
     """What an indexing run did. Documents are named by `doc_id`.
 
-    `vanished` are documents of the given folders whose file is gone; they stay in the index unless pruned.
+    `vanished` are documents of the given folders whose file is gone; they stay in the index unless pruned. `partial`
+    are files that were indexed, but for a part that could not be read, and which part that is.
     """
 
     added: tuple[str, ...]
@@ -198,6 +200,7 @@ class IndexReport:
     skipped: tuple[SkippedFile, ...]
     passages: int
     seconds: float
+    partial: tuple[SkippedFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,8 +236,25 @@ class IndexStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class CompactReport:
+    """What a compaction gave back: the bytes of the index folder before and after, and the tombstones dropped.
+
+    `notices` tells what could not be done yet.
+    """
+
+    path: str
+    bytes_before: int
+    bytes_after: int
+    tombstones: int
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong with an index: its kind, what it concerns, and whether it was (or can be) mended."""
+    """Something wrong with an index: its kind, what it concerns, and whether it was mended.
+
+    `kind` is one of the names in docs/storage.md; they do not change.
+    """
 
     kind: str
     detail: str
@@ -243,11 +263,17 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """The result of looking through an index; `clean` when nothing is wrong or everything was mended."""
+    """The result of looking through an index; `clean` when nothing is wrong or everything was mended.
+
+    `lost` names the documents whose contents a repair had to remove: indexing their files again brings them back.
+    `notices` tells what is worth knowing but no damage, such as that there is no snapshot.
+    """
 
     problems: tuple[Problem, ...]
     documents: int
     passages: int
+    lost: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
 
     @property
     def clean(self) -> bool:

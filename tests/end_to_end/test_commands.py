@@ -249,7 +249,7 @@ def test_a_model_file_is_missing_or_damaged(sample_index: Path, tmp_path: Path) 
         (("search", "🙂"), "has no words; ask something"),
         (("query",), "give either a QUESTION or --questions FILE"),
         (("query", QUESTION, "--threshold", "2"), "2.0 is not a probability"),
-        (("search", QUESTION, "--where", "year ~ 3"), "year ~ 3"),
+        (("search", QUESTION, "--where", "year ~ 3"), "year <-- HERE ~ 3"),
     ],
 )
 def test_wrong_usage(sample_index: Path, words: tuple[str, ...], told: str) -> None:
