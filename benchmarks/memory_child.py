@@ -22,7 +22,7 @@ from odqa.protocols import EncoderIdentity, Encoding, PassageIds
 from odqa.store.codes import CODE, Codes
 from odqa.store.index import Index, IndexIdentity
 from odqa.store.snapshot import open_snapshot, snapshot_paths, write_snapshot_file
-from odqa.store.vector_index import FlatVectorIndex
+from odqa.store.vector_index import SegmentedVectorIndex
 
 WIDTH = 1024
 PASSAGE_TOKENS, TITLE_TOKENS = 384, 32
@@ -115,7 +115,7 @@ def search(folder: Path) -> dict[str, int]:
     before = _held()
     [(_, path)] = snapshot_paths(folder)
     snapshot = open_snapshot(path, uuid=UUID_OF_MADE, width=WIDTH)
-    vectors = FlatVectorIndex(WIDTH)
+    vectors = SegmentedVectorIndex(WIDTH)
     vectors.add_codes(snapshot.ids, snapshot.codes, mapped=True)
     vectors.remove(snapshot.ids[:100])
     rng = np.random.default_rng(1)

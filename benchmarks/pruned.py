@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -176,12 +177,14 @@ def measure(options: argparse.Namespace, work: Path) -> Measured:
         ways.clear()
     heads = sum(map(len, removed.values()))
     measured = Measured(settings={"rounds": 4 * options.rounds, "tokens": TOKENS, "removed_heads": heads, **plain})
+    rows_of_table = []
     for name, values in seconds.items():
-        measured.figures.append(figure(f"{name}: a window of {TOKENS} tokens", Spread.of(values) * 1000, "ms"))
+        time, times = Spread.of(values) * 1000, times_as_fast(values, seconds[DENSE])
+        measured.figures.append(figure(f"{name}: a window of {TOKENS} tokens", time, "ms"))
         if name != DENSE:
-            measured.figures.append(
-                figure(f"{name}: times as fast as dense", times_as_fast(values, seconds[DENSE]), "x")
-            )
+            measured.figures.append(figure(f"{name}: times as fast as dense", times, "x"))
+        rows_of_table.append({"network": name, "ms": time.median, "times": asdict(times)})
+    measured.curves["networks"] = rows_of_table
     return measured
 
 

@@ -26,7 +26,7 @@ from figures import Measured, Spread, figure
 from material import MadeVectors, chosen, questions, real_vectors, short_passages
 from odqa import settings
 from odqa.retriever.encoder import load_encoder
-from odqa.store.vector_index import FlatVectorIndex
+from odqa.store.vector_index import SegmentedVectorIndex
 
 TOP_K = 5
 LEAST_RECALL = 0.99
@@ -49,7 +49,7 @@ class Kind:
 
 def flat_float16(blocks: Blocks, width: int) -> Iterator[tuple[str, Callable[[], Search]]]:
     """Build the store's flat index of half-precision codes."""
-    index, at = FlatVectorIndex(width), 0
+    index, at = SegmentedVectorIndex(width), 0
     for block in blocks():
         index.add(np.arange(at + 1, at + len(block) + 1, dtype=np.int64), block)
         at += len(block)

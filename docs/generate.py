@@ -24,6 +24,7 @@ from odqa.rendering import size_text
 
 DOCS = Path(__file__).parent
 SYSTEMS = DOCS.parent / "benchmarks" / "results" / "systems.json"
+PRUNED = DOCS.parent / "benchmarks" / "results" / "pruned.json"
 _CONVERTED = {registry.HUGGINGFACE: ", converted here"}
 _NO_SETTING = ("start", "batches", "questions", "last_loss")
 _PART = re.compile(r"(<!-- generated: (?P<name>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -100,10 +101,8 @@ def systems_part() -> str:
     if not rows:
         return "Not measured yet; `python benchmarks/systems.py` does it.\n"
     result = json.loads(SYSTEMS.read_text(encoding="utf-8"))
-    machine = result["machine"]
     lines = [
-        f"{machine['processor']}, {machine['cores']} cores, openvino {result['versions']['openvino']}, "
-        f"{result['date']}; medians of {result['settings']['rounds']} rounds.",
+        f"{_where(result)}; medians of {result['settings']['rounds']} rounds.",
         "",
         "| | Model | Files | Context of 384 tokens | Question of 32 | Passages a second, together | Loading"
         " | Peak memory |",
@@ -122,6 +121,30 @@ def systems_part() -> str:
         )
         lines.append("| " + " | ".join(map(_cell, cells)) + " |")
     return "\n".join(lines) + "\n"
+
+
+def pruned_part() -> str:
+    """Return a table of how fast a network is when heads and weights are taken out of it."""
+    if not PRUNED.exists():
+        return "Not measured yet; `python benchmarks/pruned.py` does it.\n"
+    result = json.loads(PRUNED.read_text(encoding="utf-8"))
+    lines = [
+        f"{_where(result)}; {result['settings']['rounds']} rounds.",
+        "",
+        "| Network | Window of 384 tokens | Times as fast as dense |",
+        "|---|---|---|",
+    ]
+    for row in result["curves"]["networks"]:
+        times = "{median:.2f} [{least:.2f}, {most:.2f}]".format(**row["times"])
+        lines.append(f"| {row['network']} | {row['ms']:.0f} ms | {times if row['network'] != 'dense' else ''} |")
+    return "\n".join(lines) + "\n"
+
+
+def _where(result: dict[str, Any]) -> str:
+    machine = result["machine"]
+    return (
+        f"{machine['processor']}, {machine['cores']} cores, openvino {result['versions']['openvino']}, {result['date']}"
+    )
 
 
 def card_part(path: Path) -> str:
@@ -149,7 +172,7 @@ def _cell(text: str) -> str:
 
 def parts() -> dict[str, Callable[[], str]]:
     """Return what makes each generated part, by name."""
-    made: dict[str, Callable[[], str]] = {"models": models_part, "systems": systems_part}
+    made: dict[str, Callable[[], str]] = {"models": models_part, "systems": systems_part, "pruned": pruned_part}
     for path in sorted((DOCS.parent / "training" / "cards").glob("*.json")):
         made[f"card {path.stem}"] = lambda path=path: card_part(path)  # type: ignore[misc]
     for name, command in commands():

@@ -28,6 +28,7 @@ FLOORS = {
     "reader": 3,
     "indexing": 4,
     "model_checks": 4,
+    "upkeep": 4,
     "pipeline": 5,
     "evaluation": 6,
     "bench": 6,

@@ -36,7 +36,7 @@ ANSWER = Answer("Odile Marchetti", SPAN, PASSAGE, 3.5, 0.93, (Place(PASSAGE, SPA
 FOUND = (RetrievedPassage(PASSAGE, 0.5, 1, -0.25, None),)
 RESULT = QueryResult("", ANSWER, (ANSWER,), FOUND, 0.1)
 REPORT = IndexReport(("a",), (), 0, (), (), (SkippedFile("/in/a.png", "unsupported file type"),), 3, 1.5)
-STATUS = IndexStatus("ix", 1, 3, 0, 4, "enc", "1", 384, 1, 1000, 2000, None)
+STATUS = IndexStatus("ix", 1, 3, 0, 4, "enc", "1", 384, 1, 1000, 2000, None, None, "auto")
 
 REFERENCE = {
     "passage_id": 7,

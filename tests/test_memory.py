@@ -77,7 +77,7 @@ def test_vectors_of_a_snapshot_are_searched_where_they_are_mapped(tmp_path: Path
     memory_child.make_snapshot(tmp_path, 5000)
     [(_, path)] = memory_child.snapshot_paths(tmp_path)
     snapshot = memory_child.open_snapshot(path, uuid=memory_child.UUID_OF_MADE, width=memory_child.WIDTH)
-    vectors = memory_child.FlatVectorIndex(memory_child.WIDTH)
+    vectors = memory_child.SegmentedVectorIndex(memory_child.WIDTH)
     vectors.add_codes(snapshot.ids, snapshot.codes, mapped=True)
     base = snapshot.codes
     while base.base is not None and not isinstance(base, np.memmap):

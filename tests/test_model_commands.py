@@ -223,6 +223,7 @@ def test_a_pulled_system_is_converted_and_trusted_at_first_use(run: Run, mirror:
         (("import", "nowhere", "--name", "mine"), 1, "nowhere is not a folder"),
         (("import", "."), 2, "Missing option '--name'"),
         (("import", ".", "--name", "a/b"), 2, "'a/b' cannot be a name"),
+        (("import", ".", "--name", "mine", "--precision", "int8"), 2, "(--calibration FILE)"),
         (("import", ".", "--name", READER), 1, "is the name of a model that odqa knows"),
         (("import", ".", "--name", "mine", "--task", "chat"), 2, "'chat' is not one of read, encode"),
         (("import", ".", "--name", "mine", "--calibration", "texts.txt"), 2, "only int8"),

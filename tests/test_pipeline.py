@@ -4,6 +4,7 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import fake_models
@@ -15,16 +16,18 @@ from odqa.errors import (
     IndexMismatchError,
     IngestError,
     LockedIndexError,
+    ModelError,
     NoIndexError,
     UnknownModelError,
 )
+from odqa.models import registry
 from odqa.pipeline import QuestionAnswering
 from odqa.protocols import SpanCandidate
 from odqa.store.filters import AnyOf, Condition
 from odqa.store.folder import make_database
 from odqa.store.lock import FolderLock
 from odqa.store.where import Where
-from odqa.types import QueryResult
+from odqa.types import QueryResult, Span
 
 FILES = {
     "whales.md": "# Whales\n\nThe great whale of Skarn is called Borealis.\n\n"
@@ -249,6 +252,47 @@ def test_models_are_loaded_once_and_late(index_dir: Path, monkeypatch: pytest.Mo
         assert loaded == ["encoder", "reader"]
 
 
+class FirstWordReader(fake_models.LastWordReader):
+    """The first word of the sentence instead of the last; the same scores."""
+
+    name = "other-reader"
+
+    def read(self, question: str, passages: Sequence[str], *, n_best: int) -> list[SpanCandidate]:
+        found = super().read(question, passages, n_best=n_best)
+        return [replace(one, span=self._first(passages[one.passage], one.span)) for one in found]
+
+    def _first(self, passage: str, last: Span) -> Span:
+        sentence = max(passage.rfind(sign, 0, last.start) for sign in ".!?\n") + 1
+        begins = sentence + len(passage[sentence:]) - len(passage[sentence:].lstrip())
+        return Span(begins, begins + len(passage[begins:].split()[0]))
+
+
+def test_readers_change_per_query(index_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    never = replace(fake_models.READER_SPEC.calibration, threshold=1.0)
+    other = replace(fake_models.READER_SPEC, name="other-reader", other_names=("nickname",), calibration=never)
+    known, loaded = registry.models(), []
+    monkeypatch.setattr("odqa.models.registry.models", lambda **_: (*known, other))
+
+    def load(name: str) -> fake_models.LastWordReader:
+        loaded.append(name)
+        return FirstWordReader() if name == other.name else fake_models.LastWordReader()
+
+    monkeypatch.setattr("odqa.pipeline.load_reader", load)
+    question = "The oldest ship was built by whom?"
+    with pipeline.open(index_dir) as qa:
+        found = [qa.query(question, reader=name) for name in (None, "other-reader", "nickname", None)]
+        assert [one.answers[0].text for one in found] == ["Ingrid", "The", "The", "Ingrid"]
+        assert [one.answer is None for one in found] == [False, True, True, False]  # each by its own threshold
+        assert loaded == [fake_models.READER, "other-reader"]
+        assert qa.reader.name == fake_models.READER
+        many = qa.query_many(["The gull eats what?", question], reader="other-reader")
+        assert [one.answers[0].text for one in many] == ["The", "The"]
+        with pytest.raises(UnknownModelError, match=r"'nobody'; use one of: fake-reader, other-reader$"):
+            qa.query(question, reader="nobody")
+        with pytest.raises(ModelError, match="model fake-encoder is an encoder, not a reader; name a reader"):
+            qa.query_many([question], reader=fake_models.ENCODER)
+
+
 # ---- opening -------------------------------------------------------------------------------------------------------
 
 
@@ -256,6 +300,20 @@ def test_no_index(tmp_path: Path) -> None:
     with pytest.raises(NoIndexError, match=r"no index in .*nowhere: make one with `odqa index FOLDER --index-dir"):
         pipeline.open(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"encoder": fake_models.READER}, "model fake-reader is a reader, not an encoder; name an encoder"),
+        ({"reader": fake_models.ENCODER}, "model fake-encoder is an encoder, not a reader; name a reader"),
+        ({"encoder": "nobody"}, "no model is named 'nobody'; use one of: fake-encoder, other-encoder$"),
+    ],
+)
+def test_a_wrong_model_makes_no_index(tmp_path: Path, names: dict[str, str], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        pipeline.open(tmp_path / "index", create=True, **names)  # type: ignore[arg-type]
+    assert not (tmp_path / "index").exists()
 
 
 def test_an_empty_index(tmp_path: Path) -> None:

@@ -42,6 +42,12 @@ def mode(value: str) -> None:
         raise ValueError(f"{value!r} is not one of {', '.join(settings.MODES)}")
 
 
+def vector_index(value: str) -> None:
+    """Refuse an unknown type of vector index."""
+    if value not in settings.VECTOR_INDEXES:
+        raise ValueError(f"{value!r} is not one of {', '.join(settings.VECTOR_INDEXES)}")
+
+
 def profile(value: str) -> None:
     """Refuse an unknown profile."""
     if value not in settings.PROFILES:

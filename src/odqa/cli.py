@@ -27,6 +27,7 @@ from odqa.options import (
     StagesOption,
     ThresholdOption,
     TopK,
+    VectorIndexOption,
     Wait,
     WhereOption,
     checked,
@@ -91,6 +92,7 @@ def index_command(
     follow_links: Annotated[
         bool, typer.Option("--follow-links", help="Follow symbolic links out of the given folders, too.")
     ] = False,
+    vector_index: VectorIndexOption = None,
     wait: Wait = 0.0,
     as_json: Json = False,
 ) -> None:
@@ -104,7 +106,14 @@ def index_command(
             _opened(folder, encoder=encoder, create=True, wait_seconds=wait) as qa,
             rendering.index_progress(sys.stderr) as progress,
         ):
-            report = qa.index(paths, prune=prune, strict=strict, follow_links=follow_links, progress=progress)
+            report = qa.index(
+                paths,
+                prune=prune,
+                strict=strict,
+                follow_links=follow_links,
+                vector_index=vector_index,
+                progress=progress,
+            )
     except KeyboardInterrupt:
         raise Interrupted(INTERRUPTED_INDEX) from None
     _show(report, lambda report, screen: rendering.show_report(report, screen, index_dir=folder), as_json=as_json)
@@ -209,11 +218,13 @@ def check_command(
 
 
 @app.command("compact")
-def compact_command(index_dir: IndexDir = None, wait: Wait = 0.0, as_json: Json = False) -> None:
+def compact_command(
+    index_dir: IndexDir = None, vector_index: VectorIndexOption = None, wait: Wait = 0.0, as_json: Json = False
+) -> None:
     """Give back the disk space of deleted and replaced documents; others may go on asking meanwhile."""
     from odqa import pipeline
 
-    report = pipeline.compact(settings.index_dir(index_dir), wait_seconds=wait)
+    report = pipeline.compact(settings.index_dir(index_dir), vector_index=vector_index, wait_seconds=wait)
     _show(report, rendering.show_compact, as_json=as_json)
 
 

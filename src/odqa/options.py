@@ -59,6 +59,16 @@ Wait = Annotated[
         "--wait", metavar="SECONDS", callback=checked(arguments.seconds), help="How long to wait for another writer."
     ),
 ]
+VectorIndexOption = Annotated[
+    str | None,
+    typer.Option(
+        "--vector-index",
+        metavar="|".join(settings.VECTOR_INDEXES),
+        callback=checked(arguments.vector_index),
+        help=f"From now on: flat is exact, binary small and fast; auto is binary from {settings.BINARY_FROM_PASSAGES} "
+        "passages on.",
+    ),
+]
 WhereOption = Annotated[
     list[str] | None,
     typer.Option(

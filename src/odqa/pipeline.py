@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from odqa import settings
 from odqa.errors import IndexMismatchError, NoIndexError, UnknownModelError
@@ -24,8 +24,6 @@ from odqa.store.index import Index, IndexIdentity
 from odqa.store.where import Where, read_where
 from odqa.types import (
     Answer,
-    CheckReport,
-    CompactReport,
     Document,
     IndexProgress,
     IndexReport,
@@ -33,6 +31,11 @@ from odqa.types import (
     QueryResult,
     RetrievedPassage,
 )
+from odqa.upkeep import check, compact
+
+__all__ = ["QuestionAnswering", "check", "compact", "open"]
+
+_Retrieved = list[tuple[RetrievedPassage, ...]]  # of each question
 
 
 def open(  # noqa: A001 - `odqa.open` reads as `gzip.open` does
@@ -60,11 +63,12 @@ def open(  # noqa: A001 - `odqa.open` reads as `gzip.open` does
         LockedIndexError: another process is writing, and did not end within `wait_seconds`.
         DamagedIndexError: the SQLite file cannot be read.
         UnknownModelError: no model has this name.
+        ModelError: a reader was named as the encoder, or the other way round.
         MissingModelError: the encoder of a new index has not been pulled.
     """
     folder = settings.index_dir(index_dir)
     encoder = settings.encoder_name(encoder)
-    reader_spec = registry.find(settings.reader_name(reader))
+    reader_spec = registry.find(settings.reader_name(reader), task=registry.READ)
     asked = _identity(encoder) if encoder else None
     try:
         index = _open_index(folder, asked, writable=writable or create, wait_seconds=wait_seconds)
@@ -102,7 +106,7 @@ def _own_identity(index: Index) -> IndexIdentity:
 
 
 def _identity(encoder: str) -> IndexIdentity:
-    spec = registry.find(encoder)
+    spec = registry.find(encoder, task=registry.ENCODE)
     identity = EncoderIdentity(spec.name, spec.revision, spec.checksum, spec.width)
     return IndexIdentity(identity, settings.PASSAGE_TOKENS, settings.TITLE_TOKENS)
 
@@ -115,16 +119,14 @@ class QuestionAnswering:
         self._index = index
         self._reader_spec = reader
         self._encoder: Encoder | None = None
-        self._reader: ExtractiveReader | None = None
+        self._readers: dict[str, ExtractiveReader] = {}
         self._loading = threading.Lock()
 
     def __enter__(self) -> QuestionAnswering:
         """Return itself."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the index."""
         self.close()
 
@@ -162,11 +164,14 @@ class QuestionAnswering:
         Raises:
             DamagedModelError: a file of the model is missing or is not the right one.
         """
+        return self._loaded(self._reader_spec)
+
+    def _loaded(self, spec: registry.ModelSpec) -> ExtractiveReader:
         self._index.usable()
         with self._loading:
-            if self._reader is None:
-                self._reader = load_reader(self._reader_spec.name)
-            return self._reader
+            if spec.name not in self._readers:
+                self._readers[spec.name] = load_reader(spec.name)
+            return self._readers[spec.name]
 
     # ---- reading -----------------------------------------------------------------------------------------------
 
@@ -195,7 +200,7 @@ class QuestionAnswering:
         top_k: int = settings.TOP_K,
         mode: str = settings.DEFAULT_MODE,
         where: Where = (),
-    ) -> list[tuple[RetrievedPassage, ...]]:
+    ) -> _Retrieved:
         """Search for several questions at once; arguments and errors are those of `search`."""
         return self._retrieve(questions, top_k=top_k, mode=mode, where=read_where(where))
 
@@ -209,6 +214,7 @@ class QuestionAnswering:
         where: Where = (),
         threshold: float | None = None,
         profile: str = settings.DEFAULT_PROFILE,
+        reader: str | None = None,
     ) -> QueryResult:
         """Answer a question from the documents.
 
@@ -221,14 +227,16 @@ class QuestionAnswering:
             threshold: Least probability of an answer, in [0, 1]; None takes the reader's own.
             profile: "default", or "omz" to read and score as the Open Model Zoo's demo does (`odqa.reader.omz`), for
                 comparison: the best span of a window by its own softmax, and never "no answer".
+            reader: Name of another reader than the index was opened with; it stays loaded until `close`.
 
         Raises:
             ValueError: a blank question, `top_k` or `n_best` below 1, an unknown mode or profile, a threshold for
                 "omz", or a filter that is malformed or looks at a field that no document has.
             NoIndexError: the index holds no documents.
+            ModelError: there is no such reader, or it has not been pulled, or is damaged.
         """
-        options = {"top_k": top_k, "n_best": n_best, "mode": mode, "where": where, "threshold": threshold}
-        return next(self.query_many([question], profile=profile, **options))  # type: ignore[arg-type]
+        ways = {"mode": mode, "where": where, "threshold": threshold, "profile": profile, "reader": reader}
+        return next(self.query_many([question], top_k=top_k, n_best=n_best, **ways))  # type: ignore[arg-type]
 
     def query_many(
         self,
@@ -240,6 +248,7 @@ class QuestionAnswering:
         where: Where = (),
         threshold: float | None = None,
         profile: str = settings.DEFAULT_PROFILE,
+        reader: str | None = None,
         batch: int = settings.QUESTION_BATCH,
     ) -> Iterator[QueryResult]:
         """Answer questions in batches, in order: faster than one at a time. `seconds` is a question's share.
@@ -253,15 +262,16 @@ class QuestionAnswering:
         if threshold is not None and not 0.0 <= threshold <= 1.0:
             raise ValueError(f"threshold is {threshold}: a probability lies between 0 and 1")
         as_omz = _is_omz(profile, threshold)
-        least = 0.0 if as_omz else self.calibration.threshold if threshold is None else threshold
+        spec = registry.find(reader, task=registry.READ) if reader else self._reader_spec
+        least = 0.0 if as_omz else spec.calibration.threshold if threshold is None else threshold
         expression = read_where(where)
-        registry.need_here(self._reader_spec)  # before passages are looked for
+        registry.need_here(spec)  # before passages are looked for
 
         def results() -> Iterator[QueryResult]:
             for group in _groups(questions, batch):
                 began = time.perf_counter()
                 retrieved = self._retrieve(group, top_k=top_k, mode=mode, where=expression)
-                found = self._read(group, retrieved, n_best=n_best, as_omz=as_omz)
+                found = self._read(spec, group, retrieved, n_best=n_best, as_omz=as_omz)
                 seconds = (time.perf_counter() - began) / len(group)
                 for question, best, passages in zip(group, found, retrieved, strict=True):
                     yield QueryResult(question, accepted(best, threshold=least), best, passages, seconds)
@@ -269,22 +279,21 @@ class QuestionAnswering:
         return results()
 
     def _read(
-        self, questions: Sequence[str], retrieved: Sequence[tuple[RetrievedPassage, ...]], *, n_best: int, as_omz: bool
+        self, spec: registry.ModelSpec, questions: Sequence[str], retrieved: _Retrieved, *, n_best: int, as_omz: bool
     ) -> list[tuple[Answer, ...]]:
+        reader = self._loaded(spec)
         texts = [[found.passage.text for found in passages] for passages in retrieved]
         if as_omz:
-            spans = self.reader.read_as_omz(questions, texts)
+            spans = reader.read_as_omz(questions, texts)
             return [omz_answers(read, passages, n_best=n_best) for read, passages in zip(spans, retrieved, strict=True)]
-        candidates = self.reader.read_many(questions, texts, n_best=max(n_best, settings.SPAN_CANDIDATES))
+        candidates = reader.read_many(questions, texts, n_best=max(n_best, settings.SPAN_CANDIDATES))
         return [
-            answers(spans, passages, calibration=self.calibration, n_best=n_best)
+            answers(spans, passages, calibration=spec.calibration, n_best=n_best)
             for spans, passages in zip(candidates, retrieved, strict=True)
         ]
 
-    def _retrieve(
-        self, questions: Sequence[str], *, top_k: int, mode: str, where: Expression | None
-    ) -> list[tuple[RetrievedPassage, ...]]:
-        if not len(self._index):
+    def _retrieve(self, questions: Sequence[str], *, top_k: int, mode: str, where: Expression | None) -> _Retrieved:
+        if not self._index.holds_passages():
             folder = self._index.folder
             raise NoIndexError(
                 f"the index {folder} is empty: put documents in with `odqa index FOLDER --index-dir {folder}`"
@@ -314,6 +323,7 @@ class QuestionAnswering:
         prune: bool = False,
         strict: bool = False,
         follow_links: bool = False,
+        vector_index: str | None = None,
         progress: Callable[[IndexProgress], None] | None = None,
     ) -> IndexReport:
         """Put files and folders into the index; what has not changed since the last time is left alone.
@@ -323,34 +333,26 @@ class QuestionAnswering:
             prune: Remove documents of these paths whose file or record is gone.
             strict: Raise at the first file that would be skipped.
             follow_links: Follow symbolic links out of the folders, too; else nothing outside them is read.
+            vector_index: Type of vector index from now on: "auto" (by size), "flat" or "binary"; None leaves it.
             progress: Called after each file and batch.
 
         Raises:
             IngestError: a path does not exist.
             SkippedFileError: a file was skipped under `strict`; what was committed before stays.
-            ValueError: `ODQA_FILE_SECONDS` or `ODQA_FILE_MEMORY_MB` is not a number above 0.
+            ValueError: `ODQA_FILE_SECONDS` or `ODQA_FILE_MEMORY_MB` is not a number above 0, or there is no such type
+                of vector index.
         """
+        if vector_index is not None:
+            self._index.choose_vector_index(vector_index)
         chunker = PassageChunker(self.encoder.tokenizer)
         indexer = Indexer(self._index, encoder=self.encoder, chunker=chunker, strict=strict, progress=progress)
         return indexer.run([Path(path) for path in paths], prune=prune, follow_links=follow_links)
 
     def delete(self, doc_ids: Sequence[str]) -> list[str]:
         """Remove documents and return the ids of those that were there. Their text can never be found again."""
-        deleted = self._index.delete(doc_ids)
-        if deleted:
+        if deleted := self._index.delete(doc_ids):
             self._index.refresh_snapshot()
         return deleted
-
-
-def check(index_dir: Path | str | None = None, *, repair: bool = False, wait_seconds: float = 0.0) -> CheckReport:
-    """Look an index through for damage, and mend what can be mended if asked.
-
-    Raises:
-        NoIndexError: the folder holds no index.
-        DamagedIndexError: SQLite itself cannot be read.
-        LockedIndexError: another process is writing, and did not end within `wait_seconds`.
-    """
-    return Index.check(settings.index_dir(index_dir), repair=repair, wait_seconds=wait_seconds)
 
 
 def _is_omz(profile: str, threshold: float | None) -> bool:
@@ -361,18 +363,7 @@ def _is_omz(profile: str, threshold: float | None) -> bool:
     return profile != settings.DEFAULT_PROFILE
 
 
-def compact(index_dir: Path | str | None = None, *, wait_seconds: float = 0.0) -> CompactReport:
-    """Give back the disk space of deleted and replaced documents; needs room for a second copy of the SQLite file."""
-    with Index.open(settings.index_dir(index_dir), writable=True, wait_seconds=wait_seconds) as index:
-        return index.compact()
-
-
 def _groups(questions: Iterable[str], size: int) -> Iterator[list[str]]:
-    group: list[str] = []
-    for question in questions:
-        group.append(question)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
+    rest = iter(questions)
+    while group := list(itertools.islice(rest, size)):
         yield group

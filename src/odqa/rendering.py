@@ -206,7 +206,8 @@ def show_status(status: IndexStatus, screen: Screen) -> None:
     """Show what an index holds."""
     snapshot = "none"
     if status.snapshot_generation is not None:
-        snapshot = f"{size_text(status.snapshot_bytes)}, generation {status.snapshot_generation}"
+        size = size_text(status.snapshot_bytes)
+        snapshot = f"{size}, {status.snapshot_type}, generation {status.snapshot_generation}"
     rows = {
         "Index": status.path,
         "Documents": f"{status.documents}",
@@ -218,6 +219,7 @@ def show_status(status: IndexStatus, screen: Screen) -> None:
         "Schema": f"{status.schema_version}",
         "SQLite": size_text(status.metadata_bytes),
         "Snapshot": snapshot,
+        "Vector index": status.vector_index,
     }
     for name, value in rows.items():
         screen.line((f"{name}:".ljust(16), "bold"), value)

@@ -29,9 +29,20 @@ SPAN_CANDIDATES = 20  # spans taken from each passage; many are variants of one 
 CANDIDATES = 100  # passages taken from each ranked list before fusion
 FUSION_DENSE_WEIGHT = 1.0
 FUSION_TEXT_WEIGHT = 0.9
+SECOND_LOOK = 20  # best passages of the fusion whose order the evidence of single sentences may change
+SECOND_DENSE_WEIGHT = 1.0
+SECOND_TEXT_WEIGHT = 0.47
+COVERAGE_WEIGHT = 0.75
+PAIRS_WEIGHT = 0.6
+STOP_WORD_WEIGHT = 0.1  # of a stop word in a pair of words; a telling word of half of the passages has 0.7
+SENTENCE_WORDS = 50  # longest sentence; longer ones (tables, lists) are cut
+TEXT_MATCHES = 20_000  # most passages that a hybrid search scores by words; more frequent words are left out
 NEAR_TOKENS = 5  # most tokens between two neighbouring words of a question that count as a phrase of the passage
 QUESTION_BATCH = 32  # questions answered together by `query_many`
 COMMIT_PASSAGES = 256  # passages per transaction while indexing
+# A snapshot of fewer vectors is flat, exact and 2 bytes a value; one of more is binary, 1 bit a value.
+BINARY_FROM_PASSAGES = 10_000
+VECTOR_INDEXES = ("auto", "flat", "binary")
 BENCH_SECONDS = 20.0  # that `odqa bench` measures for
 
 # Ingest.

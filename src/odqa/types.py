@@ -219,7 +219,10 @@ class IndexProgress:
 
 @dataclass(frozen=True, slots=True)
 class IndexStatus:
-    """What an index holds and what it was made with. Sizes are in bytes."""
+    """What an index holds and what it was made with. Sizes are in bytes.
+
+    `vector_index` is the type that was asked for ("auto", "flat" or "binary"), `snapshot_type` the one in use.
+    """
 
     path: str
     documents: int
@@ -233,6 +236,8 @@ class IndexStatus:
     metadata_bytes: int
     snapshot_bytes: int
     snapshot_generation: int | None
+    snapshot_type: str | None
+    vector_index: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from crash_child import Job, Server
 
 from odqa import cli, pipeline
+from odqa.store.blocks import decode_text
 
 # doc_id -> (text, vectors by span); a document is one of these, or is not there.
 Held = tuple[str, tuple[tuple[int, int, bytes], ...]]
@@ -48,14 +49,14 @@ def state_of(folder: Path) -> State:
         held: State = {}
         for pk, doc_id in rows:
             blocks = connection.execute(
-                "SELECT text FROM document_blocks WHERE document_pk = ? ORDER BY start", (pk,)
+                "SELECT text, checksum FROM document_blocks WHERE document_pk = ? ORDER BY start", (pk,)
             ).fetchall()
             passages = connection.execute(
                 'SELECT "start", "end", vector FROM passages JOIN vectors USING (passage_id)'
                 " WHERE document_pk = ? ORDER BY passage_id",
                 (pk,),
             ).fetchall()
-            held[doc_id] = b"".join(block for (block,) in blocks).decode(), tuple(passages)
+            held[doc_id] = "".join(decode_text(*block) for block in blocks), tuple(passages)
         return held
     finally:
         connection.close()
@@ -91,7 +92,7 @@ def assert_sound(case: Case, folder: Path, told: str) -> None:
         assert held.get(doc_id) in (case.before.get(doc_id), case.after.get(doc_id)), f"{told}: {doc_id}"
     if (folder / "odqa.sqlite").exists():
         if held and not (case.damage and held == case.before):
-            _assert_right_answers(folder, held, told)
+            assert_right_answers(folder, held, told)
         report = pipeline.check(folder)
         assert {problem.kind for problem in report.problems} <= case.damage, f"{told}: {report.problems}"
         assert report.documents == len(held), told
@@ -108,7 +109,7 @@ def assert_goes_on(case: Case, folder: Path, told: str) -> None:
     assert left == {"lock", "odqa.sqlite", "vectors-N.faiss"}, f"{told}: {left}"
 
 
-def _assert_right_answers(folder: Path, held: State, told: str) -> None:
+def assert_right_answers(folder: Path, held: State, told: str) -> None:
     """Every living passage is found by its vector and by its words, with its own text, and no other one is."""
     passages = {(doc_id, span[:2]) for doc_id, (_, spans) in held.items() for span in spans}
     words = {animal: " ".join(f"{animal}{version}x2" for version in (1, 2)) for animal in ANIMALS}
@@ -182,6 +183,7 @@ PREPARED: dict[str, tuple[Callable[[Path, Path], None] | None, tuple[str, ...], 
     "prune": (_prepare_prune, ("index", "DOCS", "--prune"), (0,)),
     "compact": (_prepare_compact, ("compact",), (0,)),
     "repair": (_prepare_repair, ("check", "--repair"), (0,)),
+    "binary": (_prepare_update, ("index", "DOCS", "--vector-index", "binary"), (0,)),  # an update, too
 }
 
 

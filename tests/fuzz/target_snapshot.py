@@ -12,7 +12,7 @@ import numpy as np
 from fuzz_frame import Target
 
 from odqa.store.snapshot import HEADER_BYTES, SnapshotError, open_snapshot
-from odqa.store.vector_index import FlatVectorIndex
+from odqa.store.vector_index import SegmentedVectorIndex
 
 WIDTH = 2
 OWN = UUID(int=7)
@@ -49,7 +49,7 @@ def _try(data: bytes) -> None:
         assert found.codes.shape == (len(found.ids), WIDTH)
         assert len(data) == HEADER_BYTES + found.codes.nbytes + found.ids.nbytes
         if verify:
-            index = FlatVectorIndex(WIDTH)
+            index = SegmentedVectorIndex(WIDTH)
             index.add_codes(found.ids, found.codes, mapped=True)
             distances, ids = index.search(np.zeros((1, WIDTH), dtype=np.float32), top_k=3)
             assert set(ids[0].tolist()) <= {-1, *found.ids.tolist()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from functools import cache
 
 import pytest
@@ -82,28 +83,34 @@ def filled(piece: str) -> str:
     return piece * (SIZE // len(piece))
 
 
+def seconds_of(do: Callable[[], object]) -> float:
+    """Seconds of the processor. On a busy machine they may be several times as many, so what is slow is tried again."""
+    least = float("inf")
+    for _ in range(3):
+        began = time.process_time()
+        with contextlib.suppress(IngestError):
+            do()
+        least = min(least, time.process_time() - began)
+        if least < SECONDS:
+            break
+    return least
+
+
 def seconds_to_parse(suffix: str, data: bytes) -> float:
     warmed()
-    began = time.process_time()
-    with contextlib.suppress(IngestError):
-        parsers.parse(suffix, data)
-    return time.process_time() - began
+    return seconds_of(lambda: parsers.parse(suffix, data))
 
 
 @pytest.mark.parametrize("piece", TEXTS, ids=short)
 def test_the_chunker(piece: str) -> None:
     text = filled(piece)
-    began = time.process_time()
-    PassageChunker(PieceTokenizer()).split(text, title="", sections=[])
-    assert time.process_time() - began < SECONDS
+    assert seconds_of(lambda: PassageChunker(PieceTokenizer()).split(text, title="", sections=[])) < SECONDS
 
 
 def test_the_chunker_with_a_section_for_each_character() -> None:
     text = filled("a b ")
     sections = [Section(Span(start, start + 1), heading="x") for start in range(len(text))]
-    began = time.process_time()
-    PassageChunker(PieceTokenizer()).split(text, title="", sections=sections)
-    assert time.process_time() - began < SECONDS
+    assert seconds_of(lambda: PassageChunker(PieceTokenizer()).split(text, title="", sections=sections)) < SECONDS
 
 
 @pytest.mark.parametrize("piece", MARKDOWN, ids=short)

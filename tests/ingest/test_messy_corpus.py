@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import bombs
@@ -266,10 +266,24 @@ def test_a_limit_that_is_no_number_is_a_mistake_of_the_caller(docs: Path, monkey
 
 
 def test_limits_of_the_environment_hold(docs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ODQA_FILE_SECONDS", "0.2")
-    report = index(docs, {"a.pdf": pdf_bytes([["Text."]]), "b.pdf": bombs.form_tree(22), "c.html": b"<p>More."})
-    assert report.added == ("docs/a.pdf", "docs/c.html")
-    assert reasons(report) == {"b.pdf": "took longer than 0.205 s; ODQA_FILE_SECONDS=N allows more"}
+    """The time is enough for good files on a busy machine; so the bad ones are of a parser that does what they say."""
+    start = isolation._START.replace("from odqa", "import hostile_parsers; from odqa", 1)
+    monkeypatch.setattr(isolation, "_START", start)
+    monkeypatch.setenv("ODQA_FILE_SECONDS", "2.5")
+    monkeypatch.setenv("ODQA_FILE_MEMORY_MB", "600")
+    files = {
+        "a.pdf": b"say Text.",
+        "b.pdf": b"compute",
+        "c.html": b"<p>More.",
+        "d.pdf": b"allocate",
+        "e.html": b"<p>Last.",
+    }
+    report = index(docs, files)
+    assert report.added == ("docs/a.pdf", "docs/c.html", "docs/e.html")
+    assert reasons(report) == {
+        "b.pdf": "took longer than 2.5 s; ODQA_FILE_SECONDS=N allows more",
+        "d.pdf": "needs more than 600 MB of memory; ODQA_FILE_MEMORY_MB=N allows more",
+    }
 
 
 # ---- every kind of file at once ------------------------------------------------------------------------------------
@@ -385,11 +399,25 @@ def _walked(folder: Path, count: int) -> float:
     return time.process_time() - began
 
 
+def least_growth(seconds_for: Callable[[str, int], float], small: int, large: int, *, enough: float) -> float:
+    """How many times as long the large one takes: the least of three tries, for a busy machine slows one or the other.
+
+    `seconds_for` is given a name for the try, and the size.
+    """
+    least = float("inf")
+    for number in range(3):
+        name = f"try{number}"
+        least = min(least, seconds_for(name, large) / seconds_for(name, small))
+        if least < enough:
+            break
+    return least
+
+
 @pytest.mark.usefixtures("_quick_encoder")
 def test_two_thousand_tiny_files_take_time_in_proportion(tmp_path: Path) -> None:
     _walked(tmp_path / "warm", 50)
-    small, large = _walked(tmp_path / "small", 500), _walked(tmp_path / "large", 2000)
-    assert large < 8 * small  # 4 times as many; 16 would be quadratic
+    # 4 times as many; 16 would be quadratic
+    assert least_growth(lambda name, count: _walked(tmp_path / f"{name}-{count}", count), 500, 2000, enough=8) < 8
 
 
 @pytest.mark.slow
@@ -400,8 +428,8 @@ def test_a_hundred_thousand_tiny_files(tmp_path: Path) -> None:
 
 
 def test_many_links_are_walked_in_proportion(docs: Path) -> None:
-    def walked(count: int) -> float:
-        root = docs / f"{count}"
+    def walked(name: str, count: int) -> float:
+        root = docs / name / f"{count}"
         for number in range(count):
             (root / f"{number}").mkdir(parents=True)
             (root / f"{number}" / "next").symlink_to(root / f"{(number + 1) % count}")
@@ -409,8 +437,8 @@ def test_many_links_are_walked_in_proportion(docs: Path) -> None:
         assert list(discover([root])) == []
         return time.process_time() - began
 
-    walked(20)
-    assert walked(1200) < 8 * walked(300)
+    walked("warm", 20)
+    assert least_growth(walked, 300, 1200, enough=8) < 8
 
 
 @pytest.mark.slow

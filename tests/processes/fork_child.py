@@ -131,12 +131,12 @@ def lock(folder: Path) -> None:
         held = FolderLock.acquire(folder / "index")
         if os.fork() == 0:
             os.closerange(1, 3)  # whoever listens need not wait for it
-            time.sleep(10)  # a child that lives on
+            time.sleep(60)  # a child that lives on
             os._exit(0)
         assert held
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(pid, 0)
-    FolderLock.acquire(folder / "index", wait_seconds=5).release()  # the child may not have begun to run yet
+    FolderLock.acquire(folder / "index", wait_seconds=30).release()  # the child may not have begun to run yet
     say("free")
 
 

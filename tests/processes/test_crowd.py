@@ -34,4 +34,4 @@ def test_a_crowd_reads_while_one_writes(tmp_path: Path, seconds: int) -> None:
         assert outcome["done"]["answers"] > 0
         assert outcome["done"]["files held against the board"] > 0
     (writer,) = [outcome for outcome in outcomes if outcome["role"] == "writer"]
-    assert sum(writer["done"].values()) > 1
+    assert min(writer["done"][what] for what in ("change", "delete", "prune", "compact")) > 0

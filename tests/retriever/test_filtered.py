@@ -100,6 +100,9 @@ class BruteForce:
         kept = set(allowed.tolist())
         return [pair for pair in self.index.search_text(expression, top_k=COUNT) if pair[0] in kept][:top_k]
 
+    def count_matches(self, expressions: Sequence[str], *, most: int) -> list[int] | None:
+        return self.index.count_matches(expressions, most=most)
+
     def passages(self, ids: Sequence[int]) -> dict[int, Passage]:
         return self.index.passages(ids)
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import fake_models
 import numpy as np
@@ -9,20 +9,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odqa.protocols import PreparedDocument
-from odqa.retriever.hybrid import Fusion, HybridRetriever, has_words, text_expression
+from odqa.retriever.hybrid import Fusion, HybridRetriever, SecondLook, has_words, text_expression
 from odqa.store.index import Index
 from odqa.types import Document, Passage, RetrievedPassage, Span
 
 PLAIN = Fusion(dense_weight=1.0, text_weight=1.0)
+ONE_LOOK = SecondLook(passages=0)
 
 
 class ListedIndex:
     """An index whose two ranked lists are given; keeps `odqa.retriever.hybrid.SearchableIndex`."""
 
     def __init__(
-        self, dense: list[tuple[int, float]], text: list[tuple[int, float]], *, dead: Sequence[int] = ()
+        self,
+        dense: list[tuple[int, float]],
+        text: list[tuple[int, float]],
+        *,
+        dead: Sequence[int] = (),
+        texts: Mapping[int, str] | None = None,
     ) -> None:
-        self.dense, self.text, self.dead = dense, text, dead
+        self.dense, self.text, self.dead, self.texts = dense, text, dead, texts or {}
         self.depths: list[int] = []
 
     def search_dense(
@@ -37,14 +43,18 @@ class ListedIndex:
     def search_text(self, expression: str, *, top_k: int, allowed: np.ndarray | None = None) -> list[tuple[int, float]]:
         return [(i, s) for i, s in self.text if allowed is None or i in allowed][:top_k]
 
+    def count_matches(self, expressions: Sequence[str], *, most: int) -> list[int] | None:
+        return None
+
     def passages(self, ids: Sequence[int]) -> dict[int, Passage]:
-        return {
-            i: Passage(i, f"d{i}", "", f"text {i}", Span(0, 6), f"/d{i}") for i in sorted(ids) if i not in self.dead
-        }
+        texts = {i: self.texts.get(i, f"text {i}") for i in sorted(ids) if i not in self.dead}
+        return {i: Passage(i, f"d{i}", "", text, Span(0, len(text)), f"/d{i}") for i, text in texts.items()}
 
 
-def retrieve(index: ListedIndex, *, fusion: Fusion = PLAIN, **options: object) -> tuple[RetrievedPassage, ...]:
-    retriever = HybridRetriever(index, fake_models.BagEncoder(), fusion=fusion)
+def retrieve(
+    index: ListedIndex, *, fusion: Fusion = PLAIN, second_look: SecondLook = ONE_LOOK, **options: object
+) -> tuple[RetrievedPassage, ...]:
+    retriever = HybridRetriever(index, fake_models.BagEncoder(), fusion=fusion, second_look=second_look)
     return retriever.retrieve(["whale song"], **options)[0]  # type: ignore[arg-type]
 
 
@@ -122,6 +132,37 @@ def test_allowed_reaches_both_lists() -> None:
     index = ListedIndex([(1, 0.1), (2, 0.2)], [(3, 5.0), (2, 4.0)])
     assert [row[0] for row in as_rows(retrieve(index, allowed=np.array([2], np.int64)))] == [2]
     assert retrieve(index, allowed=np.array([], np.int64)) == ()
+
+
+def test_a_second_look_by_hand() -> None:
+    """Passage 2 alone holds both words, side by side, and overtakes the first of both lists."""
+    texts = {1: "A whale. No song.", 2: "Of old. The whale song is long."}
+    index = ListedIndex([(1, 0.5), (2, 0.75), (3, 1.0)], [(1, 4.0), (2, 3.0)], texts=texts)
+    weights = SecondLook(dense_weight=1.0, text_weight=1.0, coverage_weight=2.0, pairs_weight=1.0)
+    assert [row[0] for row in as_rows(retrieve(index))] == [1, 2, 3]
+    found = retrieve(index, second_look=weights)
+    assert as_rows(found) == [(2, 1, -0.75, 3.0), (1, 2, -0.5, 4.0), (3, 3, -1.0, None)]
+    # Both words are held by two of three passages, so either is half of the question.
+    assert [one.score for one in found] == pytest.approx([(0.5 + 0.75 + 2 + 1) / 5, (1 + 1 + 2 / 2) / 5, 0.0])
+    for mode in ("dense", "text"):  # one list alone keeps its own order
+        assert retrieve(index, mode=mode, second_look=weights) == retrieve(index, mode=mode)
+
+
+def test_only_the_best_passages_are_looked_at_again() -> None:
+    lists = [(i, float(i)) for i in range(1, 6)]
+    index = ListedIndex(lists, [(i, 9.0 - i) for i in range(1, 6)], texts={2: "whale song", 3: "whale song"})
+    found = retrieve(index, second_look=SecondLook(passages=2))
+    assert [row[0] for row in as_rows(found)] == [2, 1, 3, 4, 5]
+    scores = [one.score for one in found]
+    assert scores == sorted(scores, reverse=True)
+    assert retrieve(index, second_look=SecondLook(passages=2), top_k=1) == found[:1]  # a short list is a prefix
+    assert retrieve(index, second_look=SecondLook(passages=2), top_k=4) == found[:4]
+
+
+def test_a_second_look_reaches_deeper_than_what_is_returned() -> None:
+    lists = [(i, float(i)) for i in range(1, 8)]
+    index = ListedIndex(lists, [], dead=(1, 2), texts={6: "whale song"})
+    assert [row[:2] for row in as_rows(retrieve(index, second_look=SecondLook(pairs_weight=3.0), top_k=1))] == [(6, 1)]
 
 
 def test_several_questions_and_none() -> None:

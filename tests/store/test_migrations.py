@@ -164,7 +164,7 @@ def test_a_damaged_earlier_index_is_left_alone(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[(root - 1) * 16384 : (root - 1) * 16384 + 8] = b"\xff" * 8
     path.write_bytes(data)
-    with pytest.raises(DamagedIndexError, match=r"schema 1 could not be migrated to 2: .* is damaged"):
+    with pytest.raises(DamagedIndexError, match=r"schema 1 could not be migrated to 3: .* is damaged"):
         Index.open(folder)
     assert pragma_version(folder) == 1
 
@@ -172,7 +172,7 @@ def test_a_damaged_earlier_index_is_left_alone(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_to_is_told(tmp_path: Path) -> None:
     folder = restored(1, tmp_path)
     (folder / "lock").mkdir()  # no file of this name can be made, not even by root
-    with pytest.raises(StoreError, match=r"schema 1 could not be migrated to 2: .* cannot be written to"):
+    with pytest.raises(StoreError, match=r"schema 1 could not be migrated to 3: .* cannot be written to"):
         Index.open(folder)
     assert pragma_version(folder) == 1
 
@@ -184,6 +184,6 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     connection.close()
     before = (folder / "odqa.sqlite").read_bytes()
     for call in (Index.open, Index.check):
-        with pytest.raises(IndexMismatchError, match=r"has schema 99, .* a newer version of odqa .* up to schema 2"):
+        with pytest.raises(IndexMismatchError, match=r"has schema 99, .* a newer version of odqa .* up to schema 3"):
             call(folder)
     assert (folder / "odqa.sqlite").read_bytes() == before

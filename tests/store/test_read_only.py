@@ -20,7 +20,7 @@ from store_cases import IDENTITY, prepared, vectors_of
 
 from odqa.errors import LockedIndexError, StoreError
 from odqa.store.index import Index
-from odqa.store.lock import FolderLock
+from odqa.store.lock import FolderLock, no_writer
 from odqa.store.read_only import ReadOnlyAccess
 
 TEXTS = {"a": "alpha whale " * 8, "b": "beta seal " * 8, "c": "gamma orca " * 8}
@@ -199,8 +199,8 @@ def test_a_reader_waits_for_a_writer_that_is_neither_here_nor_gone(folder: Path)
         return parameters
 
     access = ReadOnlyAccess(folder / "odqa.sqlite", connect=connect, close=lambda _: None)
-    threading.Timer(0.3, lock.release).start()
     began = time.monotonic()
+    threading.Timer(0.3, lock.release).start()
     with access.connection() as parameters:
         assert parameters == "mode=ro&immutable=1"
     assert time.monotonic() - began >= 0.25
@@ -224,6 +224,16 @@ def test_a_second_writer_still_fails_at_once(folder: Path) -> None:
         with pytest.raises(LockedIndexError, match=r"process \d+ on .* since \d{4}-\d\d-\d\dT"):
             FolderLock.acquire(folder)
         assert time.monotonic() - began < 5
+
+
+def test_readers_that_never_pause_are_named_as_what_they_are(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock file names whoever wrote last, who has nothing to do with it."""
+    monkeypatch.setattr("odqa.store.lock.SHARED_SECONDS", 0.2)
+    with no_writer(folder) as free:
+        assert free
+        with pytest.raises(LockedIndexError, match="is being read without a pause by processes that may not write"):
+            FolderLock.acquire(folder)
+    FolderLock.acquire(folder).release()
 
 
 def test_an_index_is_read_on_a_full_disk(folder: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -104,15 +105,18 @@ def test_compaction_gives_space_back_and_leaves_no_deleted_text(tmp_path: Path) 
         index.write([prepared(f"s{n}", f"secret {n} " * 3000, size=1000) for n in range(20)])
         write(index, range(20))
         index.write_snapshot()
+        # Texts are packed; the words of the full-text index are not, but may lack what they share with the one before.
+        parts = (b"ecret", zlib.compress(b"secret 3 " * 3000))
+        assert all(any(part in path.read_bytes() for path in folder.iterdir()) for part in parts)
         assert len(index.delete([f"s{n}" for n in range(20)])) == 20
-        assert any(b"secret" in path.read_bytes() for path in folder.iterdir())
+        assert any(b"ecret" in path.read_bytes() for path in folder.iterdir())
         dead = index.status().tombstones
         report = index.compact()
         assert report.path == str(folder)
         assert report.bytes_before > 4 * report.bytes_after
         assert report.bytes_after == sum(path.stat().st_size for path in [folder / "odqa.sqlite", *folder.glob("v*")])
         assert (report.tombstones, report.notices) == (dead, ())
-        assert not any(b"secret" in path.read_bytes() for path in folder.iterdir())
+        assert not any(part in path.read_bytes() for path in folder.iterdir() for part in parts)
         assert index.status().tombstones == 0
         assert_true(index)
         again = index.compact()

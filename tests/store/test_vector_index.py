@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from store_cases import brute_force
 
-from odqa.store.vector_index import GATHERED_ROWS, FlatVectorIndex
+from odqa.store.vector_index import GATHERED_ROWS, SegmentedVectorIndex
 
 
 def _assert_equal_to_oracle(
-    index: FlatVectorIndex,
+    index: SegmentedVectorIndex,
     vectors: dict[int, np.ndarray],
     queries: np.ndarray,
     *,
@@ -34,7 +34,7 @@ def _assert_equal_to_oracle(
 def test_random_walk_equals_brute_force_with_ties(seed: int) -> None:
     """Small whole numbers make many equal distances; the order among them has to be that of the ids."""
     rng = np.random.default_rng(seed)
-    index, vectors, next_id = FlatVectorIndex(4), {}, 1
+    index, vectors, next_id = SegmentedVectorIndex(4), {}, 1
     for step in range(25):
         count = int(rng.integers(0, 120))
         ids = next_id + np.cumsum(rng.integers(1, 4, size=count))
@@ -61,7 +61,7 @@ def test_gathered_scan_and_bitmap_agree_with_brute_force(allowed_rows: int, mapp
     rng = np.random.default_rng(7)
     rows = rng.standard_normal((4000, 16)).astype(np.float16)
     ids = np.arange(10, 4010, dtype=np.int64)
-    index = FlatVectorIndex(16)
+    index = SegmentedVectorIndex(16)
     index.add_codes(ids, rows, mapped=mapped)
     index.remove(ids[::5])
     vectors = {int(i): row for n, (i, row) in enumerate(zip(ids, rows, strict=True)) if n % 5}
@@ -70,14 +70,14 @@ def test_gathered_scan_and_bitmap_agree_with_brute_force(allowed_rows: int, mapp
 
 
 def test_all_vectors_equal_come_in_the_order_of_their_ids() -> None:
-    index = FlatVectorIndex(3)
+    index = SegmentedVectorIndex(3)
     index.add(np.arange(1, 3001), np.ones((3000, 3), dtype=np.float32))
     _, ids = index.search(np.zeros((1, 3), dtype=np.float32), top_k=50)
     assert ids[0].tolist() == list(range(1, 51))
 
 
 def test_allowed_none_is_all_and_empty_is_none() -> None:
-    index = FlatVectorIndex(2)
+    index = SegmentedVectorIndex(2)
     index.add(np.array([3, 5]), np.array([[0, 0], [1, 1]], dtype=np.float32))
     query = np.zeros((1, 2), dtype=np.float32)
     assert index.search(query, top_k=3)[1].tolist() == [[3, 5, -1]]
@@ -87,7 +87,7 @@ def test_allowed_none_is_all_and_empty_is_none() -> None:
 
 
 def test_empty_index_and_no_queries() -> None:
-    index = FlatVectorIndex(2)
+    index = SegmentedVectorIndex(2)
     assert index.search(np.zeros((1, 2), dtype=np.float32), top_k=2)[1].tolist() == [[-1, -1]]
     assert index.search(np.zeros((0, 2), dtype=np.float32), top_k=2)[1].shape == (0, 2)
     index.remove(np.array([4]))
@@ -96,7 +96,7 @@ def test_empty_index_and_no_queries() -> None:
 
 def test_rounding_is_that_of_half_precision_and_memory_is_not_copied() -> None:
     codes = np.array([[0.1, 1000.03]], dtype=np.float16)
-    index = FlatVectorIndex(2)
+    index = SegmentedVectorIndex(2)
     index.add_codes(np.array([1], dtype=np.int64), codes, mapped=True)
     query = codes.astype(np.float32)
     assert index.search(query, top_k=1)[0].tolist() == [[0.0]]
@@ -105,7 +105,7 @@ def test_rounding_is_that_of_half_precision_and_memory_is_not_copied() -> None:
 
 
 def test_overflowing_distance_is_a_missing_neighbour() -> None:
-    index = FlatVectorIndex(2)
+    index = SegmentedVectorIndex(2)
     index.add(np.array([1]), np.ones((1, 2), dtype=np.float32))
     distances, ids = index.search(np.full((1, 2), 3e38, dtype=np.float32), top_k=1)
     assert ids.tolist() == [[-1]] and np.isinf(distances).all()
@@ -123,21 +123,21 @@ def test_overflowing_distance_is_a_missing_neighbour() -> None:
     ],
 )
 def test_unfit_vectors_are_refused(ids: list[int], rows: np.ndarray) -> None:
-    index = FlatVectorIndex(2)
+    index = SegmentedVectorIndex(2)
     with pytest.raises(ValueError):
         index.add(np.array(ids), rows.astype(np.float32))
     assert len(index) == 0
 
 
 def test_unfit_queries_are_refused() -> None:
-    index = FlatVectorIndex(2)
+    index = SegmentedVectorIndex(2)
     for query, top_k in ((np.zeros((1, 3)), 1), (np.zeros(2), 1), (np.array([[np.nan, 0]]), 1), (np.zeros((1, 2)), 0)):
         with pytest.raises(ValueError):
             index.search(query.astype(np.float32), top_k=top_k)
 
 
 def test_ids_must_lie_above_those_before() -> None:
-    index = FlatVectorIndex(1)
+    index = SegmentedVectorIndex(1)
     index.add(np.array([5]), np.ones((1, 1), dtype=np.float32))
     index.remove(np.array([5]))
     with pytest.raises(ValueError, match="above 5"):
@@ -146,7 +146,7 @@ def test_ids_must_lie_above_those_before() -> None:
 
 def test_thread_count_of_the_process_is_left_alone() -> None:
     before = faiss.omp_get_max_threads()
-    index = FlatVectorIndex(2)
+    index = SegmentedVectorIndex(2)
     index.add(np.array([1]), np.ones((1, 2), dtype=np.float32))
     index.search(np.zeros((3, 2), dtype=np.float32), top_k=1)
     assert faiss.omp_get_max_threads() == before
@@ -154,7 +154,7 @@ def test_thread_count_of_the_process_is_left_alone() -> None:
 
 def test_searches_run_while_others_add_and_remove() -> None:
     """Vector i lies at i on a line: whatever is living, neighbours come in order and are never removed ones."""
-    index = FlatVectorIndex(1)
+    index = SegmentedVectorIndex(1)
     failures: list[str] = []
     done = threading.Event()
 

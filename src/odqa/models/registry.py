@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal
 
 from odqa.errors import DamagedModelError, MissingModelError, ModelError, UnknownModelError
 from odqa.models.spec import (
@@ -27,6 +28,7 @@ from odqa.models.spec import (
     ModelFile,
     ModelSpec,
     entry_of,
+    need_task,
     not_pulled,
     read_entry,
 )
@@ -51,6 +53,7 @@ __all__ = [
     "models",
     "models_folder",
     "need_here",
+    "need_task",
     "problems",
     "published",
     "read_entry",
@@ -159,12 +162,14 @@ def _as_converted(spec: ModelSpec, converted: ModelSpec | None) -> ModelSpec:
     )
 
 
-def find(name: str, *, environment: Mapping[str, str] = os.environ) -> ModelSpec:
-    """Return the model of a name.
+def find(
+    name: str, *, task: Literal["encode", "read"] | None = None, environment: Mapping[str, str] = os.environ
+) -> ModelSpec:
+    """Return the model of a name, and with a `task` one that is for it.
 
     Raises:
         UnknownModelError: there is none; the message lists the names that there are.
-        ModelError: it was imported or converted here, and its `model.json` cannot be used.
+        ModelError: it is for another task; or it was imported or converted here, and its `model.json` cannot be used.
     """
     known = models(environment=environment)
     named = next((spec for spec in known if name == spec.name or name in spec.other_names), None)
@@ -172,7 +177,10 @@ def find(name: str, *, environment: Mapping[str, str] = os.environ) -> ModelSpec
     if wrong is not None:
         raise wrong
     if named is None:
-        raise UnknownModelError(f"no model is named {name!r}; use one of: {', '.join(spec.name for spec in known)}")
+        names = ", ".join(spec.name for spec in known if task in (None, spec.task))
+        raise UnknownModelError(f"no model is named {name!r}; use one of: {names}")
+    if task is not None:
+        need_task(named, task)
     return named
 
 

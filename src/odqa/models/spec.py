@@ -7,12 +7,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
-from odqa.errors import MissingModelError
+from odqa.errors import MissingModelError, ModelError
 
-ENCODE = "encode"
-READ = "read"
+ENCODE: Final = "encode"
+READ: Final = "read"
 IR = "ir"
 HUGGINGFACE = "huggingface"
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # of a model or a file: leads out of no folder
@@ -25,6 +25,7 @@ _ROLES = {
     IR: ({"network", "weights", "vocabulary"}, set[str]()),
     HUGGINGFACE: ({"configuration", "weights", "vocabulary"}, {"settings"}),
 }
+_KINDS = {ENCODE: "an encoder", READ: "a reader"}
 _LENGTHS = ("passage_tokens", "window_tokens", "question_tokens")
 _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}")
 
@@ -193,6 +194,17 @@ def entry_of(spec: ModelSpec) -> dict[str, Any]:
         entry[name] = dict(entry[name])
     entry["maximum_lengths"] = {name: entry.pop(name) for name in _LENGTHS}
     return entry
+
+
+def need_task(spec: ModelSpec, task: Literal["encode", "read"]) -> None:
+    """Refuse a model that is for another task.
+
+    Raises:
+        ModelError: it is.
+    """
+    if spec.task != task:
+        wanted = _KINDS[task]
+        raise ModelError(f"model {spec.name} is {_KINDS[spec.task]}, not {wanted}; name {wanted}")
 
 
 def not_pulled(spec: ModelSpec) -> str:

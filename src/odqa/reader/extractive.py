@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from odqa import settings
-from odqa.errors import ModelError
-from odqa.models.registry import READ, ModelSpec, find
+from odqa.models.registry import READ, ModelSpec, find, need_task
 from odqa.models.runtime import Row, open_model
 from odqa.protocols import Encoding, SpanCandidate
 from odqa.reader.omz import omz_span, omz_windows
@@ -52,8 +51,7 @@ class ExtractiveReader:
             ModelError: the model is not a reader, or cannot be loaded.
             DamagedModelError: a file is missing or is not the one that the registry names.
         """
-        if spec.task != READ:
-            raise ModelError(f"model {spec.name} is an encoder, not a reader; name a reader")
+        need_task(spec, READ)
         self._spec = spec
         self._tokenizer, self._network = open_model(spec, environment=environment)
 
@@ -235,4 +233,4 @@ def load_reader(name: str, *, environment: Mapping[str, str] = os.environ) -> Ex
         UnknownModelError: the registry has no such model.
         ModelError: it is not a reader, or cannot be loaded; nothing is ever downloaded here.
     """
-    return ExtractiveReader(find(name, environment=environment), environment=environment)
+    return ExtractiveReader(find(name, task=READ, environment=environment), environment=environment)

@@ -9,7 +9,7 @@ import numpy as np
 
 from odqa import settings
 from odqa.errors import ModelError
-from odqa.models.registry import ENCODE, ModelSpec, find
+from odqa.models.registry import ENCODE, ModelSpec, find, need_task
 from odqa.models.runtime import Row, Tokenizer, open_model
 from odqa.protocols import EncoderIdentity, Vectors
 
@@ -29,8 +29,7 @@ class DenseEncoder:
             ModelError: the model is not an encoder, or cannot be loaded.
             DamagedModelError: a file is missing or is not the one that the registry names.
         """
-        if spec.task != ENCODE:
-            raise ModelError(f"model {spec.name} is a reader, not an encoder; name an encoder")
+        need_task(spec, ENCODE)
         self._spec = spec
         self._tokenizer, self._network = open_model(spec, environment=environment)
 
@@ -93,4 +92,4 @@ def load_encoder(name: str, *, environment: Mapping[str, str] = os.environ) -> D
         UnknownModelError: the registry has no such model.
         ModelError: it is not an encoder, or cannot be loaded; nothing is ever downloaded here.
     """
-    return DenseEncoder(find(name, environment=environment), environment=environment)
+    return DenseEncoder(find(name, task=ENCODE, environment=environment), environment=environment)

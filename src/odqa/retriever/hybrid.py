@@ -1,11 +1,9 @@
-"""Question -> passages: a dense list and a full-text list, fused by their scores."""
+"""Question -> passages: a dense list and a full-text list, fused by their scores, and a second look at the best."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -13,19 +11,10 @@ from numpy.typing import NDArray
 
 from odqa import settings
 from odqa.protocols import Encoder, PassageIds, Vectors
+from odqa.retriever.frequent import near_pairs, rarest
+from odqa.retriever.second_look import Evidence, evidence
+from odqa.retriever.words import telling, words_of
 from odqa.types import Passage, RetrievedPassage
-
-WORD = re.compile(r"\w+")
-
-# Words that say how a question is asked, not what it is about. FTS5 scores every passage that holds any word of the
-# expression, so leaving these out is both faster and no worse.
-STOP_WORDS = frozenset(
-    """
-    a about an and any are as at be been but by can could did do does done for from had has have he her him his how i if
-    in into is it its me my of on or our she should so some than that the their them there these they this those to us
-    was we were what when where which who whom whose why will with would you your
-    """.split()
-)
 
 
 class SearchableIndex(Protocol):
@@ -39,6 +28,10 @@ class SearchableIndex(Protocol):
 
     def search_text(self, expression: str, *, top_k: int, allowed: PassageIds | None = None) -> list[tuple[int, float]]:
         """Return (passage_id, BM25 score), best first."""
+        ...
+
+    def count_matches(self, expressions: Sequence[str], *, most: int) -> list[int] | None:
+        """Count the passages that match each expression, up to `most`; None if there are no more than that at all."""
         ...
 
     def passages(self, ids: Sequence[int]) -> dict[int, Passage]:
@@ -59,34 +52,70 @@ class Fusion:
     text_weight: float = settings.FUSION_TEXT_WEIGHT
 
 
+@dataclass(frozen=True, slots=True)
+class SecondLook:
+    """Weights of the mean that orders the best passages of the fusion anew, in the mode "hybrid" alone.
+
+    The scores of both lists, and the evidence of single sentences (`odqa.retriever.second_look`), all in [0, 1]. The
+    weights were fitted on held-out articles (docs/decisions.md).
+    """
+
+    passages: int = settings.SECOND_LOOK
+    dense_weight: float = settings.SECOND_DENSE_WEIGHT
+    text_weight: float = settings.SECOND_TEXT_WEIGHT
+    coverage_weight: float = settings.COVERAGE_WEIGHT
+    pairs_weight: float = settings.PAIRS_WEIGHT
+
+
 def has_words(question: str) -> bool:
     """Tell whether a question holds a letter or a digit of any script; punctuation and emoji alone ask nothing."""
     return any(character.isalnum() for character in question)
 
 
-def text_expression(question: str, *, near: bool = False) -> str:
+def text_expression(question: str, *, near: bool = False, index: SearchableIndex | None = None) -> str:
     """Build the FTS5 expression of a question: its words, quoted and OR-ed, without stop words where others remain.
 
     With `near`, neighbouring words count once more where they stand near each other: better beside a dense list, worse
-    alone. Quoting makes every word a literal, so no FTS5 syntax in a question has any effect. Returns "" for a question
-    without words.
+    alone. With an `index`, words that too many of its passages hold are left out of that (see frequent.py). Quoting
+    makes every word a literal, so no FTS5 syntax in a question has any effect. Returns "" for a question without words.
     """
-    words = list(dict.fromkeys(word.lower() for word in WORD.findall(question)))
-    telling = [f'"{word}"' for word in words if word not in STOP_WORDS] or [f'"{word}"' for word in words]
-    pairs = [f"NEAR({a} {b}, {settings.NEAR_TOKENS})" for a, b in pairwise(telling)] if near else []
-    return " OR ".join(telling + pairs)
+    words = [f'"{word}"' for word in telling(words_of(question))]
+    if not near:
+        return " OR ".join(words)
+    counts = index.count_matches(words, most=settings.TEXT_MATCHES) if index is not None else None
+    kept = set(words) if counts is None else rarest(words, counts, most=settings.TEXT_MATCHES)
+    return " OR ".join([*(word for word in words if word in kept), *near_pairs(words, kept)])
+
+
+@dataclass(frozen=True, slots=True)
+class _Fused:
+    """A passage with its score, its scores in [0, 1] of each list, and those as the lists gave them."""
+
+    passage_id: int
+    score: float
+    nearness: float
+    words: float
+    dense_score: float | None
+    text_score: float | None
 
 
 class HybridRetriever:
     """Finds passages by meaning, by words, or both. Holds no state besides what it is given."""
 
-    def __init__(self, index: SearchableIndex, encoder: Encoder | None, *, fusion: Fusion | None = None) -> None:
+    def __init__(
+        self,
+        index: SearchableIndex,
+        encoder: Encoder | None,
+        *,
+        fusion: Fusion | None = None,
+        second_look: SecondLook | None = None,
+    ) -> None:
         """Search `index` with the questions' vectors from `encoder`, the encoder that made the index.
 
-        None will do for the mode "text".
+        None will do for the mode "text". `SecondLook(passages=0)` leaves the order of the fusion as it is.
         """
         self._index, self._encoder = index, encoder
-        self._fusion = fusion or Fusion()
+        self._fusion, self._second = fusion or Fusion(), second_look or SecondLook()
 
     def retrieve(
         self,
@@ -123,7 +152,9 @@ class HybridRetriever:
         near = mode == "hybrid"
         text = [self._text(q, depth, allowed, near=near) if mode != "dense" else {} for q in questions]
         weights = Fusion(self._fusion.dense_weight * (mode != "text"), self._fusion.text_weight * (mode != "dense"))
-        return [self._fuse(d, t, top_k, depth, weights) for d, t in zip(dense, text, strict=True)]
+        fused = [_fuse(d, t, depth, weights) for d, t in zip(dense, text, strict=True)]
+        look = self._second.passages if mode == "hybrid" else 0
+        return [self._best(q, f, top_k, look) for q, f in zip(questions, fused, strict=True)]
 
     def _dense(self, questions: Sequence[str], depth: int, allowed: PassageIds | None) -> list[dict[int, float]]:
         if self._encoder is None:
@@ -136,28 +167,50 @@ class HybridRetriever:
         ]
 
     def _text(self, question: str, depth: int, allowed: PassageIds | None, *, near: bool) -> dict[int, float]:
-        expression = text_expression(question, near=near)
+        expression = text_expression(question, near=near, index=self._index)
         return dict(self._index.search_text(expression, top_k=depth, allowed=allowed)) if expression else {}
 
-    def _fuse(
-        self, dense: dict[int, float], text: dict[int, float], top_k: int, depth: int, weights: Fusion
-    ) -> tuple[RetrievedPassage, ...]:
-        """Fuse two ranked lists of at most `depth` (dicts keep their order); equal scores go to the older passage."""
-        nearness, words = _from_worst(dense), _of_best(text)
-        unnamed = min(words.values(), default=0.0) if len(words) >= depth else 0.0
-        both = weights.dense_weight + weights.text_weight
-        scores = {
-            i: (weights.dense_weight * nearness.get(i, 0.0) + weights.text_weight * words.get(i, unnamed)) / both
-            for i in (*dense, *text)
-        }
-        order = sorted(scores, key=lambda i: (-scores[i], i))
-        # A passage may have been deleted since it was ranked: a few more are read, so that top_k remain.
-        living = self._index.passages(order[: top_k + 8])
-        kept = [i for i in order[: top_k + 8] if i in living][:top_k]
+    def _best(self, question: str, fused: Sequence[_Fused], top_k: int, look: int) -> tuple[RetrievedPassage, ...]:
+        """Read the best passages, look at the first `look` of them again, and return `top_k`."""
+        # A passage may have been deleted since it was ranked: a few more are read, so that enough remain.
+        deepest = max(top_k, look)
+        living = self._index.passages([one.passage_id for one in fused[: deepest + 8]])
+        kept = [one for one in fused if one.passage_id in living][:deepest]
+        if look:
+            texts = [living[one.passage_id].text for one in kept[:look]]
+            kept = _looked_at(kept, evidence(question, texts), self._second)
         return tuple(
-            RetrievedPassage(living[i], scores[i], rank, dense.get(i), text.get(i))
-            for rank, i in enumerate(kept, start=1)
+            RetrievedPassage(living[one.passage_id], one.score, rank, one.dense_score, one.text_score)
+            for rank, one in enumerate(kept[:top_k], start=1)
         )
+
+
+def _fuse(dense: dict[int, float], text: dict[int, float], depth: int, weights: Fusion) -> list[_Fused]:
+    """Fuse two ranked lists of at most `depth` (dicts keep their order); equal scores go to the older passage."""
+    nearness, words = _from_worst(dense), _of_best(text)
+    unnamed = min(words.values(), default=0.0) if len(words) >= depth else 0.0
+    both = weights.dense_weight + weights.text_weight
+    fused = []
+    for i in dict.fromkeys((*dense, *text)):
+        near, said = nearness.get(i, 0.0), words.get(i, unnamed)
+        score = (weights.dense_weight * near + weights.text_weight * said) / both
+        fused.append(_Fused(i, score, near, said, dense.get(i), text.get(i)))
+    return sorted(fused, key=lambda one: (-one.score, one.passage_id))
+
+
+def _looked_at(fused: Sequence[_Fused], found: Sequence[Evidence], weights: SecondLook) -> list[_Fused]:
+    """Order the first passages by all four scores; the others, without evidence, stay behind them, as they were."""
+    whole = weights.dense_weight + weights.text_weight + weights.coverage_weight + weights.pairs_weight
+
+    def score(one: _Fused, seen: Evidence) -> float:
+        lists = weights.dense_weight * one.nearness + weights.text_weight * one.words
+        return (lists + weights.coverage_weight * seen.coverage + weights.pairs_weight * seen.pairs) / whole
+
+    first = [replace(one, score=score(one, seen)) for one, seen in zip(fused, found, strict=False)]
+    ordered = sorted(first, key=lambda one: (-one.score, one.passage_id))
+    for one in fused[len(found) :]:
+        ordered.append(replace(one, score=min(ordered[-1].score, score(one, Evidence(0.0, 0.0)))))
+    return ordered
 
 
 def _from_worst(scores: dict[int, float]) -> dict[int, float]:

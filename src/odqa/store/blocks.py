@@ -1,7 +1,7 @@
-"""The text of documents, in blocks of 32,768 code points, each with a checksum: damage is noticed, never served.
+"""The text of documents, in packed blocks of 32,768 code points, each with a checksum: damage is noticed, never served.
 
 SQLite notices damage to its pages' structure, not to the bytes of a text. So every block carries the CRC-32 of its
-bytes, compared at each reading.
+packed bytes, compared at each reading before they are unpacked.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from typing import Any
 from odqa.errors import DamagedIndexError
 from odqa.store.schema import BLOCK_CODE_POINTS, Transaction, document_blocks
 
+_MOST_BYTES = 4 * BLOCK_CODE_POINTS  # of UTF-8 in a block
+
 
 class BlockError(Exception):
     """A block is not what was written; the message is the reason. Becomes an error that names the document."""
 
 
 def encode_text(text: str) -> bytes:
-    """Encode a block of text; lone surrogates survive, and as a BLOB so do NUL characters in every SQL function."""
-    return text.encode("utf-8", "surrogatepass")
+    """Encode a block of text as packed UTF-8 (zlib, RFC 1950); lone surrogates survive."""
+    return zlib.compress(text.encode("utf-8", "surrogatepass"))
 
 
 def decode_text(block: bytes, checksum: int) -> str:
@@ -31,8 +33,14 @@ def decode_text(block: bytes, checksum: int) -> str:
     """
     if not isinstance(block, bytes) or zlib.crc32(block) != checksum:
         raise BlockError("the checksum of its text differs")
+    unpacking = zlib.decompressobj()
     try:
-        return block.decode("utf-8", "surrogatepass")
+        unpacked = unpacking.decompress(block, _MOST_BYTES)
+        if not unpacking.eof or unpacking.unused_data:
+            raise BlockError("a block of its text is no whole block")
+        return unpacked.decode("utf-8", "surrogatepass")
+    except zlib.error as error:
+        raise BlockError(f"its text cannot be unpacked: {error}") from error
     except UnicodeDecodeError as error:
         raise BlockError(f"its text is not UTF-8: {error}") from error
 

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from odqa.errors import DamagedIndexError
+from odqa.store.binary import to_bits
 from odqa.store.blocks import BlockError
+from odqa.store.codes import CODE, Codes
 from odqa.store.full_text_check import FullTextCheck
 from odqa.store.metadata_store import SqliteMetadataStore
 from odqa.store.recovery import VectorFollower
@@ -253,12 +255,22 @@ def _examine_vectors(connection: Transaction, findings: Findings) -> None:
         if snapshot is not None and len(snapshot.ids):
             places = np.minimum(np.searchsorted(snapshot.ids, ids), len(snapshot.ids) - 1)
             shared = (snapshot.ids[places] == ids) & finite
-            equal = codes[shared] == snapshot.codes.view(_BITS)[places[shared]]
-            different += int((~equal.all(axis=1)).sum())
+            different += int(_differs(snapshot, places[shared], codes[shared].view(CODE)).sum())
     if different and snapshot is not None:
         findings.add("snapshot-differs", f"{snapshot.path.name} differs from odqa.sqlite in {different} vectors")
     findings.trusted = snapshot is not None and not any(one.kind == "snapshot-differs" for one in findings.problems)
     _name_vectors(connection, bad, findings)
+
+
+def _differs(snapshot: Snapshot, places: NDArray[np.int64], codes: Codes) -> NDArray[np.bool_]:
+    """Tell which rows of a snapshot are not what it would hold of these vectors."""
+    if snapshot.binary is not None:
+        unequal = to_bits(codes, snapshot.binary.centre) != snapshot.binary.bits[places]
+    else:
+        assert snapshot.codes is not None  # it is flat
+        unequal = codes.view(_BITS) != snapshot.codes.view(_BITS)[places]
+    result: NDArray[np.bool_] = unequal.any(axis=1)
+    return result
 
 
 def _name_vectors(connection: Transaction, bad: dict[str, list[tuple[int, int]]], findings: Findings) -> None:

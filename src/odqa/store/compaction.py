@@ -30,7 +30,7 @@ def compact_store(store: SqliteMetadataStore, follower: VectorFollower) -> Compa
     folder = store.path.parent
     before, (_, _, tombstones) = _bytes(folder), store.counts()
     snapshot = follower.good_snapshot()
-    if snapshot is None or snapshot.generation != store.generation():
+    if snapshot is None or not follower.is_present(snapshot):
         follower.write_snapshot()
         follower.forget()
     with store.writing() as connection:

@@ -17,6 +17,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from odqa import settings
 from odqa.errors import IndexMismatchError, StoreError
 from odqa.protocols import PassageIds, PreparedDocument, Vectors
 from odqa.store.compaction import compact_store
@@ -25,11 +26,18 @@ from odqa.store.filters import Expression
 from odqa.store.folder import IndexIdentity, compare_identities, make_database, open_store, remove_unfinished
 from odqa.store.lock import FolderLock
 from odqa.store.metadata_store import IndexInfo, Lookup, SqliteMetadataStore
-from odqa.store.metadata_writer import check_prepared, delete_documents, next_generation, write_documents
+from odqa.store.metadata_writer import (
+    check_prepared,
+    delete_documents,
+    next_generation,
+    set_vector_index,
+    write_documents,
+)
 from odqa.store.migrations import migrate
 from odqa.store.recovery import VectorFollower
-from odqa.store.repair import check_store
+from odqa.store.repair import check_folder
 from odqa.store.schema import DATABASE_NAME
+from odqa.store.status import status_of
 from odqa.types import CheckReport, CompactReport, Document, IndexStatus, Passage
 
 __all__ = ["Index", "IndexIdentity"]
@@ -167,24 +175,11 @@ class Index:
 
     def status(self) -> IndexStatus:
         """Count what the index holds, and measure its files."""
-        store = self._readable()
-        documents, passages, tombstones = store.counts()
-        snapshot = self._follower.good_snapshot(verify=False)
-        files = [store.path.with_name(store.path.name + ending) for ending in ("", "-wal")]
-        return IndexStatus(
-            path=str(self.folder),
-            documents=documents,
-            passages=passages,
-            tombstones=tombstones,
-            generation=store.generation(),
-            encoder=self.identity.encoder.name,
-            encoder_revision=self.identity.encoder.revision,
-            passage_tokens=self.identity.passage_tokens,
-            schema_version=store.schema_version,
-            metadata_bytes=sum(path.stat().st_size for path in files if path.exists()),
-            snapshot_bytes=0 if snapshot is None else snapshot.path.stat().st_size,
-            snapshot_generation=None if snapshot is None else snapshot.generation,
-        )
+        return status_of(self.identity, self._readable(), self._follower)
+
+    def holds_passages(self) -> bool:
+        """Tell whether there is a living passage; unlike their number, that is known at once."""
+        return self._readable().last_passage() > 0
 
     def __len__(self) -> int:
         """Return the number of living passages."""
@@ -193,7 +188,7 @@ class Index:
     def search_dense(
         self, vectors: Vectors, *, top_k: int, allowed: PassageIds | None = None
     ) -> tuple[NDArray[np.float32], PassageIds]:
-        """Find the passages whose vectors are nearest, among all or among `allowed`; see `FlatVectorIndex.search`.
+        """Find the passages whose vectors are nearest, among all or among `allowed`; see `vector_index.py`.
 
         Vectors float32 [n, width] give squared L2 distances and ids [n, top_k]; missing neighbours are inf and -1. A
         passage that is deleted while the search runs is looked for in SQLite and left out.
@@ -226,6 +221,10 @@ class Index:
             expression, top_k=top_k, allowed=allowed, title_weight=title_weight, text_weight=text_weight
         )
 
+    def count_matches(self, expressions: Sequence[str], *, most: int) -> list[int] | None:
+        """Count the passages that match each FTS5 expression, up to `most`; None if there are no more at all."""
+        return self._readable().count_matches(expressions, most=most)
+
     def passages(self, ids: Sequence[int]) -> dict[int, Passage]:
         """Read the living passages among `ids`."""
         return self._readable().passages(ids)
@@ -237,10 +236,6 @@ class Index:
     def doc_ids(self) -> list[str]:
         """List the ids of all documents, in their order."""
         return self._readable().doc_ids()
-
-    def known(self) -> dict[tuple[str, str], tuple[str, str]]:
-        """Return (source, record) -> (doc_id, content_hash) of all documents."""
-        return self._readable().known()
 
     def lookup(self) -> AbstractContextManager[Lookup]:
         """Give a function (source, record) -> (document_pk, content_hash), or None for an origin without document."""
@@ -302,16 +297,28 @@ class Index:
             fault_point("delete.after-commit")
         return deleted
 
+    def choose_vector_index(self, kind: str) -> None:
+        """Let the next snapshot be "flat", "binary", or "auto" (by size); any other word is a ValueError."""
+        if kind not in settings.VECTOR_INDEXES:
+            raise ValueError(f"unknown vector index {kind!r}: one of {', '.join(settings.VECTOR_INDEXES)}")
+        store = self._writable()
+        if kind != store.vector_index():
+            with self._writing, store.writing() as connection:
+                set_vector_index(connection, kind)
+                fault_point("choose.before-commit")
+                connection.commit()
+                fault_point("choose.after-commit")
+
     def write_snapshot(self) -> None:
         """Write the vectors of this generation to a new snapshot, unless there is a good one.
 
         Raises:
             StoreError: the disk is full or fails; the index stays as it was.
         """
-        store = self._writable()
+        self._writable()
         with self._writing:
             snapshot = self._follower.good_snapshot()
-            if snapshot is None or snapshot.generation != store.generation():
+            if snapshot is None or not self._follower.is_present(snapshot):
                 self._follower.write_snapshot()
                 self._follower.forget()
             else:  # a process that died may not have come to it
@@ -345,15 +352,7 @@ class Index:
             LockedIndexError: another process is writing to it.
             DamagedIndexError: its SQLite file cannot be opened at all.
         """
-        migrate(folder, wait_seconds=wait_seconds)
-        open_store(folder, writable=False).close()
-        with FolderLock.acquire(folder, wait_seconds=wait_seconds):
-            store = open_store(folder, writable=True)
-            try:
-                follower = VectorFollower(folder, store, store.info(), holds_lock=True)
-                return check_store(store, follower, repair=repair)
-            finally:
-                store.close()
+        return check_folder(folder, repair=repair, wait_seconds=wait_seconds)
 
     def usable(self) -> Self:
         """Return the index itself.

@@ -20,7 +20,7 @@ from odqa.store.forks import abandon_in_children
 
 LOCK_NAME = "lock"
 POLL_SECONDS = 0.05
-SHARED_SECONDS = 10.0
+SHARED_SECONDS = 60.0  # how long a writer waits for readers that share the lock; each needs a moment
 
 if sys.platform == "win32":
     import msvcrt
@@ -153,11 +153,18 @@ def _wait_for(descriptor: int, folder: Path, *, wait_seconds: float) -> None:
     began = time.monotonic()
     while not _try_lock(descriptor):
         waited = time.monotonic() - began
-        if waited >= wait_seconds and (waited >= SHARED_SECONDS or not _is_shared(descriptor)):
-            holder = _holder(folder / LOCK_NAME)
-            raise LockedIndexError(
-                f"the index in {folder} is being written to by {holder}: wait until it is done, or stop it"
-            )
+        if waited >= wait_seconds:
+            shared = _is_shared(descriptor)
+            if shared and waited >= SHARED_SECONDS:  # the text in the file names the last writer, who may be long gone
+                raise LockedIndexError(
+                    f"the index in {folder} is being read without a pause by processes that may not write to it: "
+                    "try again when they ask less"
+                )
+            if not shared:
+                holder = _holder(folder / LOCK_NAME)
+                raise LockedIndexError(
+                    f"the index in {folder} is being written to by {holder}: wait until it is done, or stop it"
+                )
         time.sleep(POLL_SECONDS)
 
 

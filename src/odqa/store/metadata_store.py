@@ -15,15 +15,18 @@ from uuid import UUID
 from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import OperationalError
 
+from odqa import settings
 from odqa.errors import DamagedIndexError, StoreError
 from odqa.protocols import EncoderIdentity, PassageIds
 from odqa.store.allowed import allowed_passages
 from odqa.store.blocks import BlockError, damaged_text, document_text
 from odqa.store.filters import Expression
+from odqa.store.forks import own_file
 from odqa.store.passage_rows import document_fields, read_passages
 from odqa.store.read_only import ReadOnlyAccess
 from odqa.store.schema import (
     APPLICATION_ID,
+    COUNT_FTS,
     FIND_DOCUMENT,
     ORIGIN,
     SLICE,
@@ -71,10 +74,12 @@ class SqliteMetadataStore:
 
     Raises:
         DamagedIndexError: the file is no database, or not one of odqa's.
+        StoreError: the file was open in the parent when this process was forked.
     """
 
     def __init__(self, path: Path, *, writable: bool) -> None:
         """Open the file and look at its header."""
+        own_file(path)  # at once: below, an error may be taken for a folder that cannot be written to
         self.path = path
         self._wal = path.with_name(path.name + "-wal")
         # A reader that closes last would play what lies in -wal into a file that may turn out to be damaged.
@@ -182,15 +187,8 @@ class SqliteMetadataStore:
         except ValueError as error:
             raise damaged(self.path, f"its uuid is {row.uuid!r}") from error
         encoder = EncoderIdentity(row.encoder, row.encoder_revision, row.encoder_checksum, row.width)
-        return IndexInfo(
-            uuid,
-            row.schema_version,
-            row.generation,
-            encoder,
-            row.passage_tokens,
-            row.title_tokens,
-            row.created_by,
-        )
+        lengths = row.passage_tokens, row.title_tokens
+        return IndexInfo(uuid, row.schema_version, row.generation, encoder, *lengths, row.created_by)
 
     def generation(self) -> int:
         """Return the number of the last write transaction; the cheap question whether anything changed."""
@@ -199,6 +197,14 @@ class SqliteMetadataStore:
         if not isinstance(found, int):
             raise damaged(self.path, f"its generation is {found!r}")
         return found
+
+    def vector_index(self) -> str:
+        """Return the type that the vector index is wanted of, one of `settings.VECTOR_INDEXES`."""
+        with self.reading() as connection:
+            found = connection.exec_driver_sql("SELECT vector_index FROM index_info").scalar()
+        if found not in settings.VECTOR_INDEXES:
+            raise damaged(self.path, f"its vector_index is {found!r}")
+        return str(found)
 
     def counts(self) -> tuple[int, int, int]:
         """Count documents, living passages and tombstones."""
@@ -259,6 +265,25 @@ class SqliteMetadataStore:
                 raise
         return [(row.rowid, row.score) for row in rows]
 
+    def count_matches(self, expressions: Sequence[str], *, most: int) -> list[int] | None:
+        """Count the passages that match each FTS5 expression, up to `most`; None if there are no more than that at all.
+
+        Raises:
+            ValueError: an expression is not an FTS5 query.
+        """
+        with self.reading() as connection:
+            if self.last_passage() <= most:  # no number of passages is above their highest id
+                return None
+            try:
+                return [
+                    int(connection.execute(COUNT_FTS, {"expression": one, "most": most}).scalar_one())
+                    for one in expressions
+                ]
+            except OperationalError as error:
+                if is_of_expression(error):
+                    raise ValueError(f"not an FTS5 query: {list(expressions)!r} ({error.orig})") from error
+                raise
+
     def allowed(self, where: Expression | None) -> PassageIds | None:
         """Return the ids, ascending, of passages whose documents meet a filter; None, which means all, without one.
 
@@ -299,12 +324,6 @@ class SqliteMetadataStore:
         with self.reading() as connection:
             return list(connection.scalars(select(documents.c.doc_id).order_by(documents.c.doc_id)))
 
-    def known(self) -> dict[tuple[str, str], tuple[str, str]]:
-        """Return (source, record) -> (doc_id, content_hash) of all documents."""
-        columns = (documents.c.source, documents.c.record, documents.c.doc_id, documents.c.content_hash)
-        with self.reading() as connection:
-            return {(row[0], row[1]): (row[2], row[3]) for row in connection.execute(select(*columns))}
-
     @contextmanager
     def lookup(self) -> Iterator[Lookup]:
         """Give a function (source, record) -> (document_pk, content_hash), or None where no document has that origin.
@@ -324,6 +343,11 @@ class SqliteMetadataStore:
             yield find
         finally:
             connection.close()
+
+    def last_passage(self) -> int:
+        """Return the highest `passage_id` of a living passage, 0 where there is none."""
+        with self.reading() as connection:
+            return int(connection.execute(select(func.max(passages.c.passage_id))).scalar() or 0)
 
     def last_document(self) -> int:
         """Return the highest `document_pk`, 0 where there is none; new documents have higher ones."""

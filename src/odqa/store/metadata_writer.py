@@ -26,6 +26,13 @@ from odqa.types import Document
 
 Rows = list[dict[str, Any]]
 
+_SET_VECTOR_INDEX = sql("UPDATE index_info SET vector_index = :kind")
+
+
+def set_vector_index(connection: Transaction, kind: str) -> None:
+    """Remember the type that the vector index is wanted of, one of `settings.VECTOR_INDEXES`."""
+    connection.execute(_SET_VECTOR_INDEX, {"kind": kind})
+
 
 def check_prepared(prepared: Sequence[PreparedDocument], *, width: int) -> list[bytes]:
     """Look at everything that could fail later, and return the vectors' BLOBs, one string of bytes per document.

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from zlib import crc32
+from zlib import compress, crc32
 
 from odqa.errors import LockedIndexError, StoreError
 from odqa.store.faults import fault_point
@@ -92,6 +92,29 @@ def _to_2(connection: Transaction) -> None:
                 connection.execute(set_checksum, values)
 
 
+def _to_3(connection: Transaction) -> None:
+    """Add the wanted type of the vector index, and pack each block of text. What was damaged stays known as such."""
+    connection.exec_driver_sql("ALTER TABLE index_info ADD COLUMN vector_index TEXT DEFAULT 'auto' NOT NULL")
+    some = sql(
+        "SELECT document_pk, start, text, checksum FROM document_blocks"
+        " WHERE (document_pk, start) > (:pk, :start) ORDER BY 1, 2 LIMIT :most"
+    )
+    pack = sql(
+        "UPDATE document_blocks SET text = :text, checksum = :checksum WHERE document_pk = :pk AND start = :start"
+    )
+    pk, start = -1, -1
+    while rows := connection.execute(some, {"pk": pk, "start": start, "most": _PAGE}).all():
+        pk, start = rows[-1][0], rows[-1][1]
+        values = []
+        for row in rows:
+            text = row[2] if isinstance(row[2], bytes) else str(row[2]).encode()
+            packed = compress(text)
+            # Differs from the CRC-32 of the packed bytes exactly where it differed from that of the text.
+            checksum = crc32(packed) ^ crc32(text) ^ row[3]
+            values.append({"pk": row[0], "start": row[1], "text": packed, "checksum": checksum})
+        connection.execute(pack, values)
+
+
 def _path(doc_id: str, source: str, record: str) -> str:
     """Take the record, and the "~2" that a name given twice has, off a `doc_id` as schema 1 had it."""
     for name in (doc_id, re.sub(r"~\d+\Z", "", doc_id)):
@@ -102,4 +125,4 @@ def _path(doc_id: str, source: str, record: str) -> str:
 
 
 # From which schema -> how.
-STEPS: Mapping[int, Callable[[Transaction], None]] = MappingProxyType({1: _to_2})
+STEPS: Mapping[int, Callable[[Transaction], None]] = MappingProxyType({1: _to_2, 2: _to_3})

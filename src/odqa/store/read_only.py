@@ -22,7 +22,7 @@ from typing import Generic, TypeVar
 from odqa.errors import DamagedIndexError, StoreError
 from odqa.store.lock import no_writer
 
-SETTLE_SECONDS = 10.0  # how long a writer may take to begin or to end
+SETTLE_SECONDS = 60.0  # how long a writer may take to begin or to end, on a machine that is busy
 POLL_SECONDS = 0.02
 Connection = TypeVar("Connection")
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from odqa import settings
 from odqa.errors import LockedIndexError, StoreError
 from odqa.protocols import PassageIds
-from odqa.store.codes import CODE
+from odqa.store.binary import BinaryCodes, code_bytes, to_bits
+from odqa.store.codes import CODE, Codes
 from odqa.store.faults import fault_point
 from odqa.store.lock import FolderLock
 from odqa.store.metadata_store import IndexInfo, SqliteMetadataStore
@@ -21,8 +26,8 @@ from odqa.store.snapshot import (
     snapshot_paths,
     write_snapshot_file,
 )
-from odqa.store.vector_index import FlatVectorIndex
-from odqa.store.vector_rows import Changes, count_changes, read_changes, vector_stream
+from odqa.store.vector_index import SegmentedVectorIndex
+from odqa.store.vector_rows import Changes, VectorStream, count_changes, read_changes, read_vectors, vector_stream
 
 # A snapshot that lacks more vectors than this is replaced, not completed; a replay holds them in memory.
 REPLAY_ROWS = 20_000
@@ -49,7 +54,7 @@ class VectorFollower:
         self._info = info
         self._holds_lock = holds_lock
         self._loading = threading.Lock()
-        self._state: tuple[int, FlatVectorIndex] | None = None
+        self._state: tuple[int, SegmentedVectorIndex] | None = None
         self._notices: dict[str, None] = {}
 
     @property
@@ -57,7 +62,7 @@ class VectorFollower:
         """What was found wrong and mended so far, in plain sentences, without repetition."""
         return tuple(self._notices)
 
-    def current(self) -> FlatVectorIndex:
+    def current(self) -> SegmentedVectorIndex:
         """Return vectors that are not older than the call."""
         state = self._state
         generation = self._store.generation()
@@ -129,10 +134,17 @@ class VectorFollower:
                 except OSError as error:
                     raise StoreError(f"the index in {self._folder} cannot be written to: {error}") from error
 
+    def is_present(self, snapshot: Snapshot) -> bool:
+        """Tell whether a snapshot is of the present generation and of the wanted type."""
+        return snapshot.generation == self._store.generation() and self._is_wanted(snapshot)
+
+    def _is_wanted(self, snapshot: Snapshot) -> bool:
+        return (snapshot.binary is not None) == self._wants_binary(self._store.counts()[1])
+
     def snapshot_is_due(self) -> bool:
         """Tell whether a new snapshot pays: there is none, or what it lacks is a tenth of it or long to replay."""
         snapshot = self.good_snapshot(verify=False)
-        if snapshot is None:
+        if snapshot is None or not self._is_wanted(snapshot):
             return True
         last_id = int(snapshot.ids[-1]) if len(snapshot.ids) else 0
         lag = count_changes(self._store, after_generation=snapshot.generation, after_id=last_id)
@@ -165,7 +177,7 @@ class VectorFollower:
             raise SnapshotError(reason, kind="snapshot-ahead")
         return snapshot
 
-    def _followed(self, state: tuple[int, FlatVectorIndex] | None) -> tuple[int, FlatVectorIndex]:
+    def _followed(self, state: tuple[int, SegmentedVectorIndex] | None) -> tuple[int, SegmentedVectorIndex]:
         """Complete what is in memory, or a snapshot when that cannot be done; else rebuild."""
         if state is not None:
             changes = self._changes(state[0], state[1].last_id)
@@ -185,9 +197,7 @@ class VectorFollower:
             if changes is None and not self._written_if_free():
                 changes = self._changes(snapshot.generation, last_id, most=None)
             if changes is not None:
-                index = FlatVectorIndex(self._info.encoder.width)
-                index.add_codes(snapshot.ids, snapshot.codes, mapped=True)
-                return _applied(index, changes)
+                return _applied(self._of_snapshot(snapshot), changes)
         return self._in_memory()
 
     def _changes(self, generation: int, last_id: int, *, most: int | None = REPLAY_ROWS) -> Changes | None:
@@ -217,27 +227,56 @@ class VectorFollower:
                 generation=stream.generation,
                 width=info.encoder.width,
                 batches=stream.batches,
+                centre=stream.centre() if self._wants_binary(stream.count) else None,
             )
 
-    def _in_memory(self) -> tuple[int, FlatVectorIndex]:
+    def _wants_binary(self, count: int) -> bool:
+        """Tell whether so many vectors are to be searched by binary codes."""
+        wish = self._store.vector_index()
+        return wish == "binary" or (wish == "auto" and count >= settings.BINARY_FROM_PASSAGES)
+
+    def _fetch(self, ids: PassageIds) -> tuple[PassageIds, Codes]:
+        return read_vectors(self._store, ids, width=self._info.encoder.width)
+
+    def _of_snapshot(self, snapshot: Snapshot) -> SegmentedVectorIndex:
+        index = SegmentedVectorIndex(self._info.encoder.width)
+        if snapshot.binary is not None:
+            index.add_binary(snapshot.ids, snapshot.binary, fetch=self._fetch)
+        elif snapshot.codes is not None:
+            index.add_codes(snapshot.ids, snapshot.codes, mapped=True)
+        return index
+
+    def _in_memory(self) -> tuple[int, SegmentedVectorIndex]:
+        """Read all vectors, or make their binary codes, where there is no snapshot and none can be written."""
         width = self._info.encoder.width
         with vector_stream(self._store) as stream:
-            ids = np.empty(stream.count, dtype=np.int64)
-            codes = np.empty((stream.count, width), dtype=CODE)
-            row = 0
-            for batch_ids, batch_codes in stream.batches:
-                ids[row : row + len(batch_ids)] = batch_ids
-                codes[row : row + len(batch_ids)] = batch_codes
-                row += len(batch_ids)
-            index = FlatVectorIndex(width)
-            index.add_codes(ids, codes, mapped=True)
+            index = SegmentedVectorIndex(width)
+            if self._wants_binary(stream.count):
+                centre = stream.centre()
+                bits = np.empty((stream.count, code_bytes(width)), dtype=np.uint8)
+                ids = _filled(bits, stream, lambda codes: to_bits(codes, centre))
+                index.add_binary(ids, BinaryCodes(bits, centre), fetch=self._fetch)
+            else:
+                codes = np.empty((stream.count, width), dtype=CODE)
+                index.add_codes(_filled(codes, stream, lambda codes: codes), codes, mapped=True)
             return stream.generation, index
 
     def _note(self, notice: str) -> None:
         self._notices[notice] = None
 
 
-def _applied(index: FlatVectorIndex, changes: Changes) -> tuple[int, FlatVectorIndex]:
+def _filled(table: NDArray[Any], stream: VectorStream, made: Callable[[Codes], NDArray[Any]]) -> PassageIds:
+    """Fill the rows of `table` with what is made of the vectors of a stream; return their ids."""
+    ids = np.empty(stream.count, dtype=np.int64)
+    row = 0
+    for batch_ids, codes in stream.batches:
+        ids[row : row + len(batch_ids)] = batch_ids
+        table[row : row + len(batch_ids)] = made(codes)
+        row += len(batch_ids)
+    return ids
+
+
+def _applied(index: SegmentedVectorIndex, changes: Changes) -> tuple[int, SegmentedVectorIndex]:
     index.add_codes(changes.ids, changes.codes)
     dead: PassageIds = changes.dead
     if len(dead):

@@ -1,6 +1,6 @@
 """Checking an index, and mending it as far as that can be done without the documents.
 
-A vector that is damaged or missing is taken from the snapshot. What cannot be mended (the text of a document, its
+A vector that is damaged or missing is taken from a flat snapshot. What cannot be mended (the text of a document, its
 spans, a vector that no snapshot holds) is removed with all of its document, whose content hash is emptied, so that the
 next indexing run reads its file again. Everything is one transaction; the snapshot follows.
 """
@@ -8,14 +8,18 @@ next indexing run reads its file again. Everything is one transaction; the snaps
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from odqa.errors import DamagedIndexError
 from odqa.store.check import Findings, doc_ids, examine, sqlite_problems
 from odqa.store.faults import fault_point
+from odqa.store.folder import open_store
+from odqa.store.lock import FolderLock
 from odqa.store.metadata_store import SqliteMetadataStore
 from odqa.store.metadata_writer import next_generation
+from odqa.store.migrations import migrate
 from odqa.store.recovery import VectorFollower
 from odqa.store.schema import CREATE_FTS, INSERT_FTS, Transaction, sql
 from odqa.store.walk import walk_documents
@@ -66,6 +70,19 @@ _EMPTY = (
         " WHERE document_pk = :pk"
     ),
 )
+
+
+def check_folder(folder: Path, *, repair: bool, wait_seconds: float) -> CheckReport:
+    """Look through the index in a folder; see `Index.check`."""
+    migrate(folder, wait_seconds=wait_seconds)
+    open_store(folder, writable=False).close()
+    with FolderLock.acquire(folder, wait_seconds=wait_seconds):
+        store = open_store(folder, writable=True)
+        try:
+            follower = VectorFollower(folder, store, store.info(), holds_lock=True)
+            return check_store(store, follower, repair=repair)
+        finally:
+            store.close()
 
 
 def check_store(store: SqliteMetadataStore, follower: VectorFollower, *, repair: bool) -> CheckReport:
@@ -139,8 +156,8 @@ def _mend(store: SqliteMetadataStore, findings: Findings) -> list[str]:
 def _restorable(findings: Findings) -> dict[int, bytes]:
     """Return passage_id -> BLOB of the lost vectors that a snapshot holds which agrees with all the others."""
     snapshot = findings.snapshot
-    if snapshot is None or not findings.trusted or not len(snapshot.ids):
-        return {}
+    if snapshot is None or snapshot.codes is None or not findings.trusted or not len(snapshot.ids):
+        return {}  # a binary snapshot holds no vectors
     wanted = np.array(sorted(findings.vectors), dtype=np.int64)
     places = np.minimum(np.searchsorted(snapshot.ids, wanted), len(snapshot.ids) - 1)
     found: dict[int, bytes] = {}

@@ -37,7 +37,7 @@ from odqa.errors import DamagedIndexError, StoreError
 from odqa.store.forks import abandon_in_children, never_close, own_file, refuse_in_this_process
 
 DATABASE_NAME = "odqa.sqlite"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SET_SCHEMA_VERSION = f"PRAGMA user_version={SCHEMA_VERSION}"
 APPLICATION_ID = 0x6F647161  # "odqa", in the header of the SQLite file
 PAGE_BYTES = 16384  # holds seven vectors of 1024 values; pages of 4096 bytes would hold one and waste half
@@ -75,6 +75,7 @@ index_info = Table(
     Column("passage_tokens", Integer, nullable=False),
     Column("title_tokens", Integer, nullable=False),
     Column("created_by", Text, nullable=False),
+    Column("vector_index", Text, nullable=False, server_default="auto"),  # last: added by schema 3
 )
 documents = Table(
     "documents",
@@ -141,6 +142,9 @@ _SEARCH_FTS = (
     "SELECT rowid, -bm25(passages_fts, :title_weight, :text_weight) AS score FROM passages_fts"
     " WHERE passages_fts MATCH :expression{allowed} ORDER BY score DESC, rowid LIMIT :top_k"
 )
+
+
+COUNT_FTS = text("SELECT count(*) FROM (SELECT 1 FROM passages_fts WHERE passages_fts MATCH :expression LIMIT :most)")
 
 
 def search_fts(*, filtered: bool) -> TextClause:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +11,18 @@ from typing import Any
 import numpy as np
 
 from odqa.protocols import PassageIds
+from odqa.store.binary import Centre, centre_of
 from odqa.store.codes import Codes, from_blobs
 from odqa.store.metadata_store import SqliteMetadataStore
-from odqa.store.schema import damaged, index_row, sql, vectors
+from odqa.store.schema import Transaction, damaged, index_row, sliced, sql, vectors
 
 BATCH_ROWS = 1024
+SAMPLE_ROWS = 4000  # vectors whose mean is the centre of binary codes
 _COUNT = sql(
     "SELECT (SELECT count(*) FROM vectors WHERE passage_id > :last)"
     " + (SELECT count(*) FROM tombstones WHERE generation > :generation)"
 )
+_SOME = vectors.select().order_by(vectors.c.passage_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +37,15 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class VectorStream:
-    """All living vectors of one generation: `count`, in batches of (ids int64 [m], codes float16 [m, width])."""
+    """All living vectors of one generation: `count`, in batches of (ids int64 [m], codes float16 [m, width]).
+
+    `centre()` is the mean of some thousands of them, spread over all, float32 [width].
+    """
 
     generation: int
     count: int
     batches: Iterator[tuple[PassageIds, Codes]]
+    centre: Callable[[], Centre]
 
 
 def read_changes(
@@ -87,7 +94,35 @@ def vector_stream(store: SqliteMetadataStore) -> Iterator[VectorStream]:
         count = connection.execute(sql("SELECT count(*) FROM vectors")).scalar_one()
         ordered = vectors.select().order_by(vectors.c.passage_id)
         result = connection.execute(ordered.execution_options(yield_per=BATCH_ROWS))
-        yield VectorStream(info.generation, count, _batches(store.path, result.partitions(), width=info.width))
+        yield VectorStream(
+            info.generation,
+            count,
+            _batches(store.path, result.partitions(), width=info.width),
+            lambda: _centre(connection, store.path, width=info.width),
+        )
+
+
+def read_vectors(store: SqliteMetadataStore, wanted: PassageIds, *, width: int) -> tuple[PassageIds, Codes]:
+    """Read the vectors of living passages among `wanted`, ascending: ids int64 [m] and codes float16 [m, width]."""
+    with store.reading() as connection:
+        return _read(connection, store.path, wanted, width=width)
+
+
+def _read(connection: Transaction, path: Path, wanted: PassageIds, *, width: int) -> tuple[PassageIds, Codes]:
+    rows = [
+        row
+        for part in sliced(wanted.tolist())
+        for row in connection.execute(_SOME.where(vectors.c.passage_id.in_(part)))
+    ]
+    return _checked(path, rows, width=width, after=0)
+
+
+def _centre(connection: Transaction, path: Path, *, width: int) -> Centre:
+    first, last = connection.execute(sql("SELECT min(passage_id), max(passage_id) FROM vectors")).one()
+    if last is None:
+        return centre_of(from_blobs([], width=width), width=width)
+    wanted = np.unique(np.linspace(first, last, min(SAMPLE_ROWS, last - first + 1)).astype(np.int64))
+    return centre_of(_read(connection, path, wanted, width=width)[1], width=width)
 
 
 def _batches(path: Path, parts: Iterable[Sequence[Any]], *, width: int) -> Iterator[tuple[PassageIds, Codes]]:

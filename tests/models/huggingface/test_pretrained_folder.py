@@ -73,6 +73,9 @@ def test_the_folder_is_named_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ModelError, match=r"^rob: config\.json has RobertaModel"):
         read_folder(Path("rob"))
     Path("rob/config.json").unlink()
+    with pytest.raises(ModelError, match=r"^rob has no config\.json, but model\.safetensors, vocab\.txt; give the"):
+        read_folder(Path("rob"))
+    Path("rob/config.json").write_text("{", encoding="utf-8")
     with pytest.raises(ModelError, match=r"^rob.config\.json cannot be read"):
         read_folder(Path("rob"))
 
@@ -107,7 +110,7 @@ def test_where_config_does_not_say_the_weights_do(tmp_path: Path) -> None:
 def test_folders_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is not a folder"):
         read_folder(tmp_path / "none")
-    with pytest.raises(ModelError, match=r"config\.json cannot be read"):
+    with pytest.raises(ModelError, match=r"has no config\.json, but no files; give the folder"):
         read_folder(tmp_path)
 
 

@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from agreement import Logits, compare_reader, compare_vectors, encoded, expected_vectors
+from agreement import Logits, SpanBert, compare_reader, compare_vectors, encoded, expected_vectors
 from architectures import linear_share
 from pairs import COUNT, pairs
 from published_systems import SYSTEMS, Made, System, write
 from stage import CORPUS, QUESTION, known_models, odqa, spec_of
 
 from odqa import pipeline, settings
+from odqa.models import manage
 from odqa.reader.extractive import ExtractiveReader
 from odqa.retriever.encoder import DenseEncoder
 
@@ -55,7 +56,6 @@ def written(system: System, folder: Path) -> Iterator[Made]:
     (folder / "models").mkdir(exist_ok=True)
     try:
         with known_models(folder / "models", [one]):
-            shutil.rmtree(folder / "mirror", ignore_errors=True)
             yield one
     finally:
         one.weights.clear()
@@ -77,23 +77,33 @@ def reference(made: Made, *, double: bool = False) -> TorchBert:
     return torch_bert.TorchBert(made.system.architecture, made.weights, ranges=made.ranges, kind=kind)
 
 
-class Doubled:
-    """The float32 implementation, which keeps how far it is from itself in float64."""
+class Remembered:
+    """An implementation that is asked for each row once, however often it is compared with."""
 
-    def __init__(self, made: Made) -> None:
-        self.single, self.double = reference(made), reference(made, double=True)
-        self.differences: list[float] = []
+    def __init__(self, bert: SpanBert) -> None:
+        self.bert = bert
+        self.known: dict[tuple[tuple[int, ...], tuple[int, ...]], Logits] = {}
 
     def logits(self, ids: Sequence[int], types: Sequence[int]) -> Logits:
-        found = self.single.logits(ids, types)
-        self.differences.append(float(np.abs(np.subtract(found, self.double.logits(ids, types))).max()))
-        return found
+        row = tuple(ids), tuple(types)
+        if row not in self.known:
+            self.known[row] = self.bert.logits(ids, types)
+        return self.known[row]
 
 
 def test_numbers_are_those_of_another_implementation(made: Made, note: Note) -> None:
     if made.system.architecture.pruned_heads:
         assert linear_share(made.weights, made.system.architecture) == pytest.approx(0.317, abs=5e-4)
-    (check_vectors if made.system.encodes else check_spans)(made, note)
+    if made.system.encodes:
+        check_vectors(made, note)
+    elif made.system.int8:
+        check_int8_spans(made, note)
+    else:
+        bert = Remembered(reference(made))
+        check_spans(made, bert, note)
+        if made.system.shape is None:  # converted here, in float32 until now: and in what `odqa models pull` makes
+            manage.install(made.system.name, base_url=made.folder.parent.as_uri(), precision="fp16")
+            check_spans(replace(made, system=replace(made.system, half=True)), bert, note)
     end_to_end(made)
 
 
@@ -113,19 +123,25 @@ def check_vectors(made: Made, note: Note) -> None:
         assert found.same_order == COUNT
 
 
-def check_spans(made: Made, note: Note) -> None:
-    reader = ExtractiveReader(spec_of(made))
-    bert = Doubled(made) if made.system.int8 else reference(made)
-    found = compare_reader(reader, bert, pairs())
-    note("odqa", replace(found, differences=(found.largest,)))
+def check_spans(made: Made, bert: SpanBert, note: Note) -> None:
+    found = compare_reader(ExtractiveReader(spec_of(made)), bert, pairs())
+    note("float16" if made.system.half else "float32", replace(found, differences=(found.largest,)))
+    assert found.largest <= made.system.tolerance
+    assert (found.wrong, found.alike) == (0, COUNT)
+
+
+def check_int8_spans(made: Made, note: Note) -> None:
+    reader, single, double = ExtractiveReader(spec_of(made)), Remembered(reference(made)), reference(made, double=True)
+    found = compare_reader(reader, single, pairs())
+    with pytest.MonkeyPatch.context() as patch:  # the same reader, on the logits of float64
+        patch.setattr(reader._network, "logits", lambda rows: [double.logits(row.ids, row.token_types) for row in rows])
+        own = compare_reader(reader, single, pairs())
+    note("int8", replace(found, differences=(found.largest,)))
+    note("float64", replace(own, differences=(own.largest,)))
     assert found.wrong == 0
-    if isinstance(bert, Doubled):
-        note("float64", max(bert.differences))
-        assert found.largest <= 2 * max(bert.differences)
-        assert np.median(found.differences) <= 2 * np.median(bert.differences)
-    else:
-        assert found.largest <= made.system.tolerance
-        assert found.alike == COUNT
+    assert found.largest <= 2 * own.largest
+    assert np.median(found.differences) <= 2 * np.median(own.differences)
+    assert found.alike >= own.alike - COUNT // 10
 
 
 def end_to_end(made: Made) -> None:
@@ -158,7 +174,7 @@ def test_an_encoder_in_float_gives_the_same_order(tmp_path: Path, note: Note) ->
 
 
 def test_a_file_of_full_size_that_cannot_be_reshaped(tmp_path: Path, note: Note) -> None:
-    """System 2 with its length in every constant: it runs at that length."""
-    with written(replace(SYSTEMS[1], rigid=True), tmp_path) as made:
+    """System 2 in float32, with its length in every constant: it runs at that length."""
+    with written(replace(SYSTEMS[1], rigid=True, half=False), tmp_path) as made:
         assert ExtractiveReader(spec_of(made))._network.most_tokens == 384
-        check_spans(made, note)
+        check_spans(made, reference(made), note)

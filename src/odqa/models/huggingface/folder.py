@@ -18,7 +18,7 @@ from odqa.errors import ModelError
 from odqa.models.huggingface.bert import ACTIVATIONS, Bert, BertConfig, Linear, TensorSource, bert_config, read_bert
 from odqa.models.huggingface.graph import Dense, Normalise, SpanHead, VectorHead
 from odqa.models.huggingface.vocabulary import Vocabulary, read_vocabulary
-from odqa.models.huggingface.weights import read_json, read_object, read_weights
+from odqa.models.huggingface.weights import names_in, read_json, read_object, read_weights
 from odqa.models.spec import ENCODE, PLAIN_NAME, READ
 
 _TASKS = {"BertForQuestionAnswering": READ, "BertModel": ENCODE}  # what an architecture is for
@@ -73,6 +73,11 @@ def _read(folder: Path, task: str | None) -> Pretrained:
         raise ModelError(f"{folder} is not a folder; give the folder that holds config.json, vocabulary and weights")
     modules = _modules(folder)
     body = folder / modules[0][1] if modules else folder
+    if not (body / "config.json").is_file():
+        raise ModelError(
+            f"{body} has no config.json, but {names_in(body)}; give the folder of a Hugging Face model that holds "
+            "config.json, vocabulary and weights"
+        )
     given = read_object(body / "config.json")
     found = _task(given, task, sentence_transformers=bool(modules))
     config = bert_config(given)

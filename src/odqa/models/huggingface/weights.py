@@ -34,8 +34,14 @@ def read_weights(folder: Path) -> dict[str, NDArray[Any]]:
             return _read_file(folder / name)
         if (folder / f"{name}.index.json").is_file():
             return _read_parts(folder / f"{name}.index.json")
-    found = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_file())) or "no files"
-    raise ModelError(f"{folder} has no {' or '.join(WHOLE)}, but {found}; save the model as model.safetensors")
+    raise ModelError(
+        f"{folder} has no {' or '.join(WHOLE)}, but {names_in(folder)}; save the model as model.safetensors"
+    )
+
+
+def names_in(folder: Path) -> str:
+    """Return the names of what lies in a folder, for messages."""
+    return ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "no files"
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON
@@ -46,7 +52,9 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}; restore the file") from error
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read: {error}; restore the file") from error
 
 
