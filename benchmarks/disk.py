@@ -84,7 +84,7 @@ def _of_table(name: str) -> str:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the argument of this benchmark."""
-    parser.add_argument("--passages", type=int, default=3000, help="full passages")
+    parser.add_argument("--passages", type=int, default=20_000, help="full passages")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
     python benchmarks/vector_search.py --squad dev-v1.1.json.gz --wiki wiki/
     python benchmarks/vector_search.py --squad … --wiki … --candidates    FAISS's other types as well (hours)
 
-Every type that odqa's store offers, at every setting, takes its turn with an exact scan of float32 vectors (FAISS,
-IndexFlatL2) at each of some real questions. The vectors are real passages' and, beyond those, made by perturbing them:
+Both types of odqa's store, searched through an index on disk as a question does it (SQLite included), take turns with
+an exact scan of float32 vectors (FAISS, IndexFlatL2) at each of some real questions; the binary one with other numbers
+of candidates, too. The vectors are real passages' and, beyond those, made by perturbing them:
 `a + t (b - c)` brought back to length 1, with a, b, c drawn among the real ones and t such that the step is as long as
 the median distance to a nearest neighbour. Recall@5 is the share of the exact five nearest that is found.
 """
@@ -21,12 +22,14 @@ from typing import Any
 import faiss
 import numpy as np
 
-from common import in_turn_over, percentiles, run, say, times_as_fast
+from common import fresh_folder, in_turn_over, percentiles, run, say, times_as_fast
 from figures import Measured, Spread, figure
-from material import MadeVectors, chosen, questions, real_vectors, short_passages
+from made_index import build
+from material import MadeVectors, Piece, chosen, questions, real_vectors, short_passages
 from odqa import settings
 from odqa.retriever.encoder import load_encoder
-from odqa.store.vector_index import SegmentedVectorIndex
+from odqa.store import vector_index
+from odqa.store.index import Index
 
 TOP_K = 5
 LEAST_RECALL = 0.99
@@ -40,20 +43,33 @@ Blocks = Callable[[], Iterator[np.ndarray]]
 
 @dataclass(frozen=True)
 class Kind:
-    """A type of index: `make` builds it, and gives its searches by the name of the setting ("" for the only one)."""
+    """A type of index: `make` builds it, and gives its searches by the name of the setting ("" for the product's)."""
 
     name: str
     offered: bool  # by odqa's store, else only by FAISS
     make: Callable[[Blocks, int], Iterable[tuple[str, Callable[[], Search]]]]
 
 
-def flat_float16(blocks: Blocks, width: int) -> Iterator[tuple[str, Callable[[], Search]]]:
-    """Build the store's flat index of half-precision codes."""
-    index, at = SegmentedVectorIndex(width), 0
-    for block in blocks():
-        index.add(np.arange(at + 1, at + len(block) + 1, dtype=np.int64), block)
-        at += len(block)
-    yield "", lambda: lambda queries: index.search(queries, top_k=TOP_K)[1] - 1
+def stored(index: Index, kind: str) -> Kind:
+    """Return a type of the store; `index` holds the vectors under the ids from 1 on."""
+
+    def search(queries: np.ndarray) -> np.ndarray:
+        return index.search_dense(queries, top_k=TOP_K)[1] - 1
+
+    def make(_blocks: Blocks, _width: int) -> Iterator[tuple[str, Callable[[], Search]]]:
+        index.choose_vector_index(kind)
+        index.write_snapshot()
+        index.prepare()
+        yield "", lambda: search
+        least, each = vector_index.LEAST_CANDIDATES, vector_index.CANDIDATES_PER_NEIGHBOUR
+        try:
+            for candidates in CANDIDATES if kind == "binary" else ():
+                vector_index.LEAST_CANDIDATES, vector_index.CANDIDATES_PER_NEIGHBOUR = candidates, 1
+                yield f"{candidates} candidates", lambda: search
+        finally:
+            vector_index.LEAST_CANDIDATES, vector_index.CANDIDATES_PER_NEIGHBOUR = least, each
+
+    return Kind(kind, True, make)
 
 
 def factory(description: str, parameters: str = "", values: Sequence[int] = ()) -> Kind:
@@ -87,8 +103,8 @@ def _first(blocks: Iterator[np.ndarray], rows: int) -> Iterator[np.ndarray]:
             return
 
 
-KINDS = (
-    Kind("flat float16", True, flat_float16),
+CANDIDATES = (25, 50, 100, 400, 800)
+OTHERS = (
     factory("SQ8"),
     factory("HNSW32_SQ8", "efSearch={}", (16, 32, 64, 128, 256)),
     factory("IVF{lists},SQ8", "nprobe={}", (4, 8, 16, 32, 64, 128)),
@@ -96,7 +112,7 @@ KINDS = (
 )
 
 
-def measure(options: argparse.Namespace, _work: Path) -> Measured:
+def measure(options: argparse.Namespace, work: Path) -> Measured:
     """Measure every type at both sizes."""
     sizes = (300, 600) if options.quick else tuple(options.sizes)
     pieces = list(short_passages(options.wiki, 24 if options.quick else BASE))
@@ -110,9 +126,13 @@ def measure(options: argparse.Namespace, _work: Path) -> Measured:
         def blocks(size: int = size) -> Iterator[np.ndarray]:
             return itertools.chain([base[:size]], made.blocks(max(0, size - len(base))))
 
-        points = measure_size(blocks, queries, options)
+        with fresh_folder(work) as folder:
+            build(folder / "index", ([Piece("", f"passage {number}")] for number in range(size)), blocks())
+            with Index.open(folder / "index", writable=True) as index:
+                kinds = [stored(index, "flat"), stored(index, "binary")]
+                points = measure_size([*kinds, *OTHERS], blocks, queries, options)
         measured.curves[f"recall {size}"] = points
-        good = [one for one in points if one["offered"] and one["recall"] >= LEAST_RECALL]
+        good = [one for one in points if one["offered"] and not one["setting"] and one["recall"] >= LEAST_RECALL]
         if good:
             best = max(good, key=lambda one: one["times_as_fast"][1])
             name = f"{best['kind']} {best['setting']}".strip()
@@ -128,7 +148,9 @@ def measure(options: argparse.Namespace, _work: Path) -> Measured:
     return measured
 
 
-def measure_size(blocks: Blocks, queries: np.ndarray, options: argparse.Namespace) -> list[dict[str, Any]]:
+def measure_size(
+    kinds: Sequence[Kind], blocks: Blocks, queries: np.ndarray, options: argparse.Namespace
+) -> list[dict[str, Any]]:
     """Measure every type at one size; the exact scan takes its turn beside each."""
     width = queries.shape[1]
     exact = faiss.IndexFlatL2(width)
@@ -136,7 +158,7 @@ def measure_size(blocks: Blocks, queries: np.ndarray, options: argparse.Namespac
         exact.add(block)
     _, truth = exact.search(queries, TOP_K)
     points = []
-    for kind in KINDS:
+    for kind in kinds:
         if not kind.offered and not (options.candidates or options.quick):
             continue
         say(f"{exact.ntotal} vectors: {kind.name}")

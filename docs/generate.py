@@ -141,10 +141,9 @@ def pruned_part() -> str:
 
 
 def _where(result: dict[str, Any]) -> str:
-    machine = result["machine"]
-    return (
-        f"{machine['processor']}, {machine['cores']} cores, openvino {result['versions']['openvino']}, {result['date']}"
-    )
+    machine, version = result["machine"], result["versions"]["openvino"]
+    load = f"load before and after {machine['load_before']} and {machine['load_after']}"
+    return f"{machine['processor']}, {machine['cores']} cores, openvino {version}, {result['date']}, {load}"
 
 
 def card_part(path: Path) -> str:

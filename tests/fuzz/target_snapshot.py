@@ -20,12 +20,16 @@ _FOLDER = tempfile.TemporaryDirectory()
 _PATH = Path(_FOLDER.name) / "vectors-1.faiss"
 
 
-def snapshot(ids: list[int], *, width: int = WIDTH, count: int | None = None, generation: int = 1) -> bytes:
-    """A snapshot with a right checksum, whatever it holds."""
-    codes = np.arange(len(ids) * width, dtype="<f2").tobytes()
+def snapshot(
+    ids: list[int], *, width: int = WIDTH, count: int | None = None, generation: int = 1, centre: float | None = None
+) -> bytes:
+    """A snapshot with a right checksum, whatever it holds; a binary one if it has a centre."""
+    codes = np.arange(len(ids) * width, dtype="<f2").tobytes() if centre is None else bytes(range(len(ids)))
     payload = codes + struct.pack(f"<{len(ids)}q", *ids)
+    payload += b"" if centre is None else struct.pack(f"<{width}f", *[centre] * width)
+    version = 1 if centre is None else 2
     fields = struct.pack(
-        "<8sIIQQ16s", b"ODQAVEC\0", 1, width, generation, len(ids) if count is None else count, OWN.bytes
+        "<8sIIQQ16s", b"ODQAVEC\0", version, width, generation, len(ids) if count is None else count, OWN.bytes
     )
     return fields + hashlib.sha256(payload + fields).digest() + bytes(HEADER_BYTES - 80) + payload
 
@@ -46,14 +50,26 @@ def _try(data: bytes) -> None:
         except SnapshotError as error:
             assert error.kind.startswith("snapshot-") and str(error)
             continue
-        assert found.codes.shape == (len(found.ids), WIDTH)
-        assert len(data) == HEADER_BYTES + found.codes.nbytes + found.ids.nbytes
+        size = HEADER_BYTES + found.ids.nbytes
+        if found.codes is not None:
+            assert found.codes.shape == (len(found.ids), WIDTH) and found.binary is None
+            assert len(data) == size + found.codes.nbytes
+        else:
+            assert found.binary is not None and found.binary.bits.shape == (len(found.ids), 1)
+            assert len(data) == size + found.binary.bits.nbytes + found.binary.centre.nbytes
         if verify:
             index = SegmentedVectorIndex(WIDTH)
-            index.add_codes(found.ids, found.codes, mapped=True)
+            if found.codes is not None:
+                index.add_codes(found.ids, found.codes, mapped=True)
+            elif found.binary is not None:
+                index.add_binary(found.ids, found.binary, fetch=_fetch)
             distances, ids = index.search(np.zeros((1, WIDTH), dtype=np.float32), top_k=3)
             assert set(ids[0].tolist()) <= {-1, *found.ids.tolist()}
             assert distances.shape == (1, 3)
+
+
+def _fetch(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return ids, np.ones((len(ids), WIDTH), dtype=np.float16)
 
 
 TARGET = Target(
@@ -68,6 +84,11 @@ TARGET = Target(
         snapshot([1, 2], count=2**64 - 1),
         snapshot([1, 2], width=4),
         snapshot([2**63 - 1], generation=2**64 - 1),
+        snapshot([1, 2, 5], centre=0.5),
+        snapshot([], centre=0.0),
+        snapshot([2, 1], centre=0.0),
+        snapshot([1], centre=float("nan")),
+        snapshot([1], centre=0.0, count=2**63),
     ],
     tokens=(
         b"ODQAVEC\0",

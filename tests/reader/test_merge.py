@@ -124,7 +124,7 @@ def test_probabilities_look_at_the_margin_to_the_best_other() -> None:
         return 1 / (1 + math.exp(-x))
 
     # The retrieval scores of the three passages are 1, 1/2 and 1.
-    wanted = [sigmoid(1.5 + 0.5 + 3 - 1), sigmoid(0.5 - 0.5 + 1.5 - 1), sigmoid(-4.5 - 1.25 + 3 - 1)]
+    wanted = [sigmoid(1.5 + 0.5 + 3 - 1), sigmoid(0.5 - 0.5 + 1.5 - 1), sigmoid(-2.5 - 1.25 + 3 - 1)]
     assert [a.probability for a in answers(held, ALL, calibration=weights, n_best=5)] == pytest.approx(wanted)
     # What is not returned still counts as the other answer; without any other the margin is its cap.
     assert answers(held, ALL, calibration=weights, n_best=1)[0].probability == pytest.approx(wanted[0])
@@ -134,8 +134,11 @@ def test_probabilities_look_at_the_margin_to_the_best_other() -> None:
 
 
 def test_probability_of_extreme_scores() -> None:
-    assert probability(1e6, 0.0, 0.0, calibration=PLAIN) == 1.0
-    assert probability(-1e6, 0.0, 0.0, calibration=PLAIN) == 0.0
+    steep = replace(PLAIN, score_coefficient=1e3)
+    assert probability(1e6, 0.0, 0.0, calibration=steep) == 1.0
+    assert probability(-1e6, 0.0, 0.0, calibration=steep) == 0.0
+    # Beyond the cap a higher score adds nothing.
+    assert probability(1e6, 0.0, 0.0, calibration=replace(PLAIN, margin_cap=2.0)) == 1 / (1 + math.exp(-2.0))
     assert probability(0.0, math.inf, 0.0, calibration=replace(PLAIN, margin_coefficient=0.1)) == pytest.approx(
         0.7310586
     )

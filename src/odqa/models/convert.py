@@ -124,7 +124,9 @@ def _check_arguments(name: str, precision: str, task: str | None, texts: Sequenc
             f"unknown precision {precision!r} or task {task!r}: use {', '.join(_NUMBERS)}; {READ}, {ENCODE}"
         )
     if (precision == "int8") != (texts is not None):
-        raise ValueError("int8 needs texts to calibrate with (--calibration FILE), and only int8 does: give both")
+        raise ValueError(
+            "int8 needs texts to calibrate with (--calibration FILE), and only int8 does: give both or neither"
+        )
 
 
 def _check_free(name: str, place: Path) -> None:

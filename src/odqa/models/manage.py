@@ -188,7 +188,9 @@ def _check_precision(spec: ModelSpec, precision: Precision | None, texts: Sequen
 
 def _check_int8(precision: Precision | None, texts: Sequence[str] | None) -> None:
     if (precision == "int8") != (texts is not None):
-        raise ValueError("int8 needs texts to calibrate with (--calibration FILE), and only int8 does: give both")
+        raise ValueError(
+            "int8 needs texts to calibrate with (--calibration FILE), and only int8 does: give both or neither"
+        )
 
 
 def _is_whole(name: str, environment: Mapping[str, str]) -> bool:

@@ -73,14 +73,16 @@ def accepted(found: Sequence[Answer], *, threshold: float) -> Answer | None:
 def probability(score: float, margin: float, retrieval: float, *, calibration: Calibration) -> float:
     """Return the calibrated chance in [0, 1] that an answer is right, a logistic function of the three.
 
+    Score and margin are held within `margin_cap`, as one straight line does not fit all scores (docs/decisions.md).
+
     Args:
         score: the answer's score.
         margin: by how much it is above the best other answer, negative if below.
         retrieval: the retrieval score of its passage.
         calibration: the coefficients.
     """
-    held = max(-calibration.margin_cap, min(calibration.margin_cap, margin))
-    odds = calibration.score_coefficient * score + calibration.margin_coefficient * held + calibration.intercept
+    score, margin = (max(-calibration.margin_cap, min(calibration.margin_cap, value)) for value in (score, margin))
+    odds = calibration.score_coefficient * score + calibration.margin_coefficient * margin + calibration.intercept
     odds += calibration.retrieval_coefficient * retrieval
     return 1.0 / (1.0 + math.exp(-odds)) if odds >= 0 else math.exp(odds) / (1.0 + math.exp(odds))
 

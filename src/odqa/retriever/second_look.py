@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from odqa import settings
-from odqa.retriever.words import stem, telling, words_of
+from odqa.retriever.words import WORD, stem, telling, words_of
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n\s*\n")
 
@@ -36,6 +36,14 @@ class _Seen:
     pairs: list[set[Pair]]
 
 
+class _Stems(dict[str, str]):
+    """The stem of each word, made once: passages on one subject share most of their words."""
+
+    def __missing__(self, word: str) -> str:
+        self[word] = found = stem(word.lower())
+        return found
+
+
 def evidence(question: str, passages: Sequence[str]) -> list[Evidence]:
     """Return the evidence in each of the passages that compete for a question.
 
@@ -46,7 +54,8 @@ def evidence(question: str, passages: Sequence[str]) -> list[Evidence]:
     words = words_of(question)
     wanted = {stem(word) for word in telling(words)}
     pairs = set(pairwise(map(stem, words)))
-    seen = [_look(text, wanted, pairs) for text in passages]
+    stems = _Stems()
+    seen = [_look(text, wanted, pairs, stems) for text in passages]
     holders = [set().union(*one.stems) for one in seen]
     weights = {
         word: math.log((len(passages) + 1) / (sum(word in holder for holder in holders) + 0.5)) for word in wanted
@@ -64,10 +73,10 @@ def _evidence(seen: _Seen, weights: Mapping[str, float], of_pairs: Mapping[Pair,
     return Evidence(coverage, max(math.fsum(of_pairs[pair] for pair in pairs) for pairs in seen.pairs) / whole_pairs)
 
 
-def _look(text: str, wanted: set[str], pairs: set[Pair]) -> _Seen:
+def _look(text: str, wanted: set[str], pairs: set[Pair], stems: _Stems) -> _Seen:
     sentences = [
-        [stem(word) for word in words[at : at + settings.SENTENCE_WORDS]]
-        for words in map(words_of, _SENTENCE_END.split(text))
+        [stems[word] for word in words[at : at + settings.SENTENCE_WORDS]]
+        for words in map(WORD.findall, _SENTENCE_END.split(text))
         for at in range(0, max(1, len(words)), settings.SENTENCE_WORDS)
     ]
     return _Seen(

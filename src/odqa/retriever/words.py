@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_WORD = re.compile(r"\w+")
+WORD = re.compile(r"\w+")
 
 # Words that say how a question is asked, not what it is about. FTS5 scores every passage that holds any word of the
 # expression, so leaving these out is both faster and no worse.
@@ -19,7 +19,7 @@ STOP_WORDS = frozenset(
 
 def words_of(text: str) -> list[str]:
     """Return the words of a text in lower case, in order: runs of letters, digits and underscores."""
-    return [word.lower() for word in _WORD.findall(text)]
+    return [word.lower() for word in WORD.findall(text)]
 
 
 def telling(words: list[str]) -> list[str]:

@@ -40,11 +40,13 @@ from odqa.store.schema import (
     outside_transaction,
     passages,
     search_fts,
-    sliced,
+    sql,
     tombstones,
     translated_errors,
 )
 from odqa.types import Document, Passage
+
+_LIVING = sql("SELECT passage_id FROM passages WHERE passage_id IN (SELECT value FROM json_each(:ids))")
 
 Lookup = Callable[[str, str], tuple[int, str] | None]
 
@@ -221,13 +223,7 @@ class SqliteMetadataStore:
     def living(self, ids: Sequence[int]) -> set[int]:
         """Return those of `ids` that are ids of living passages."""
         with self.reading() as connection:
-            return {
-                passage_id
-                for part in sliced(ids)
-                for passage_id in connection.scalars(
-                    select(passages.c.passage_id).where(passages.c.passage_id.in_(part))
-                )
-            }
+            return set(connection.scalars(_LIVING, {"ids": json.dumps([int(passage_id) for passage_id in ids])}))
 
     def search_text(
         self,

@@ -119,8 +119,7 @@ SYSTEMS = (
         shape=(1, 384),
         names="numbers",
     ),
-    # Seeds of what is tested in float16: no pair has two spans so equally good that rounding would decide.
-    System("4", "bert-base-uncased-squad1.1-block-sparse-0.32-v1", replace(_SPARSE, seed=15)),
+    System("4", "bert-base-uncased-squad1.1-block-sparse-0.32-v1", replace(_SPARSE, seed=5)),
     System(
         "5",
         "bert-large-cased-whole-word-masking-finetuned-squad",

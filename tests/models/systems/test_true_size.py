@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.models
 
+TOLERANCE = 1e-3  # of one and the same network, whatever its weights are stored in
 Note = Callable[[str, object], None]  # shows a figure
 
 
@@ -90,6 +91,10 @@ class Remembered:
             self.known[row] = self.bert.logits(ids, types)
         return self.known[row]
 
+    def spread(self) -> float:
+        """The standard deviation of all logits."""
+        return float(np.std(np.concatenate([values for pair in self.known.values() for values in pair])))
+
 
 def test_numbers_are_those_of_another_implementation(made: Made, note: Note) -> None:
     if made.system.architecture.pruned_heads:
@@ -100,10 +105,12 @@ def test_numbers_are_those_of_another_implementation(made: Made, note: Note) -> 
         check_int8_spans(made, note)
     else:
         bert = Remembered(reference(made))
-        check_spans(made, bert, note)
+        if not made.system.half:
+            check_spans(made, bert, note)
         if made.system.shape is None:  # converted here, in float32 until now: and in what `odqa models pull` makes
             manage.install(made.system.name, base_url=made.folder.parent.as_uri(), precision="fp16")
-            check_spans(replace(made, system=replace(made.system, half=True)), bert, note)
+        if made.system.shape is None or made.system.half:
+            check_halves(made, bert, note)
     end_to_end(made)
 
 
@@ -119,15 +126,30 @@ def check_vectors(made: Made, note: Note) -> None:
         assert found.moved <= 2 * own.moved
         assert found.same_nearest >= own.same_nearest - COUNT // 10
     else:
-        assert found.largest <= made.system.tolerance
+        assert found.largest <= TOLERANCE
         assert found.same_order == COUNT
 
 
 def check_spans(made: Made, bert: SpanBert, note: Note) -> None:
     found = compare_reader(ExtractiveReader(spec_of(made)), bert, pairs())
-    note("float16" if made.system.half else "float32", replace(found, differences=(found.largest,)))
-    assert found.largest <= made.system.tolerance
+    note("float32", replace(found, differences=(found.largest,)))
+    assert found.largest <= TOLERANCE
     assert (found.wrong, found.alike) == (0, COUNT)
+
+
+def check_halves(made: Made, bert: Remembered, note: Note) -> None:
+    """A file with weights in float16 gives what these weights give, which is near to what those of float32 give."""
+    reader = ExtractiveReader(spec_of(made))
+    cost = compare_reader(reader, bert, pairs())
+    note("float16, beside weights in float32", (replace(cost, differences=(cost.largest,)), bert.spread()))
+    for values in made.weights.values():
+        values[...] = values.astype(np.float16)
+    found = compare_reader(reader, reference(made), pairs())
+    note("float16", replace(found, differences=(found.largest,)))
+    assert found.largest <= TOLERANCE
+    assert (found.wrong, found.alike) == (0, COUNT)
+    assert cost.largest <= 0.02 * bert.spread()
+    assert cost.wrong == 0
 
 
 def check_int8_spans(made: Made, note: Note) -> None:
