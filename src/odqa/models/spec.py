@@ -73,8 +73,8 @@ class Calibration:
     The final score of a span is `reader_weight` * its reader score - `retrieval_weight` * how far its passage's
     retrieval score lies below the best. `support_weight` in [0, 1] says how far equal answers from several places raise
     the score. The probability of an answer is sigmoid(`score_coefficient` * score + `margin_coefficient` * margin +
-    `retrieval_coefficient` * retrieval score of its passage + `intercept`), with the margin to the best other answer
-    held in [-`margin_cap`, `margin_cap`]. Below `threshold` the result is "no answer".
+    `retrieval_coefficient` * retrieval score of its passage + `intercept`), with the score and the margin to the best
+    other answer held in [-`margin_cap`, `margin_cap`]. Below `threshold` the result is "no answer".
     """
 
     reader_weight: float = 1.0
