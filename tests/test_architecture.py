@@ -47,7 +47,12 @@ OWNERS = {
     "faiss": {"store/vector_index.py"},
     "sqlalchemy": {"store/schema.py", "store/metadata_store.py"},
     "sqlite3": {"store/schema.py"},
-    "openvino": {"models/runtime.py", "models/huggingface/graph.py", "models/huggingface/quantize.py"},
+    "openvino": {
+        "models/runtime.py",
+        "models/compiled.py",
+        "models/huggingface/graph.py",
+        "models/huggingface/quantize.py",
+    },
     "tokenizers": {"models/runtime.py"},
     "typer": {"bench_command.py", "cli.py", "model_commands.py", "options.py"},
     "rich": {"rendering.py"},

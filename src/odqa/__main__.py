@@ -1,8 +1,6 @@
 """`python -m odqa` is the command `odqa`."""
 
-import sys
-
-from odqa.cli import main
+from odqa.cli import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import time
@@ -10,8 +11,6 @@ from pathlib import Path
 
 from odqa import settings
 from odqa.errors import IndexMismatchError, NoIndexError, UnknownModelError
-from odqa.indexing import Indexer
-from odqa.ingest.chunker import PassageChunker
 from odqa.models import registry
 from odqa.protocols import Encoder, EncoderIdentity
 from odqa.reader.extractive import ExtractiveReader, load_reader
@@ -120,7 +119,7 @@ class QuestionAnswering:
         self._reader_spec = reader
         self._encoder: Encoder | None = None
         self._readers: dict[str, ExtractiveReader] = {}
-        self._loading = threading.Lock()
+        self._loading_encoder, self._loading_reader = threading.Lock(), threading.Lock()
 
     def __enter__(self) -> QuestionAnswering:
         """Return itself."""
@@ -146,32 +145,38 @@ class QuestionAnswering:
 
     @property
     def encoder(self) -> Encoder:
-        """The encoder that made the index; loaded at first use, in tens of milliseconds.
+        """The encoder that made the index; loaded at first use.
 
         Raises:
             DamagedModelError: a file of the model is missing or is not the right one.
         """
         self._index.usable()
-        with self._loading:
+        with self._loading_encoder:
             if self._encoder is None:
                 self._encoder = load_encoder(self._index.identity.encoder.name)
             return self._encoder
 
     @property
     def reader(self) -> ExtractiveReader:
-        """The reader; loaded at first use, in tens of milliseconds.
-
-        Raises:
-            DamagedModelError: a file of the model is missing or is not the right one.
-        """
+        """The reader; loaded at first use. Raises DamagedModelError as `encoder` does."""
         return self._loaded(self._reader_spec)
 
     def _loaded(self, spec: registry.ModelSpec) -> ExtractiveReader:
         self._index.usable()
-        with self._loading:
+        with self._loading_reader:
             if spec.name not in self._readers:
                 self._readers[spec.name] = load_reader(spec.name)
             return self._readers[spec.name]
+
+    def _load_beside(self, spec: registry.ModelSpec) -> None:
+        """Let a reader load while passages are looked for; what goes wrong is told by the call that needs it."""
+
+        def load() -> None:
+            with contextlib.suppress(Exception):
+                self._loaded(spec)
+
+        if spec.name not in self._readers:
+            threading.Thread(target=load, daemon=True).start()
 
     # ---- reading -----------------------------------------------------------------------------------------------
 
@@ -268,6 +273,7 @@ class QuestionAnswering:
         registry.need_here(spec)  # before passages are looked for
 
         def results() -> Iterator[QueryResult]:
+            self._load_beside(spec)
             for group in _groups(questions, batch):
                 began = time.perf_counter()
                 retrieved = self._retrieve(group, top_k=top_k, mode=mode, where=expression)
@@ -344,6 +350,9 @@ class QuestionAnswering:
         """
         if vector_index is not None:
             self._index.choose_vector_index(vector_index)
+        from odqa.indexing import Indexer  # only now: questions need none of what reads files
+        from odqa.ingest.chunker import PassageChunker
+
         chunker = PassageChunker(self.encoder.tokenizer)
         indexer = Indexer(self._index, encoder=self.encoder, chunker=chunker, strict=strict, progress=progress)
         return indexer.run([Path(path) for path in paths], prune=prune, follow_links=follow_links)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from odqa.errors import ModelError
+from odqa.models.compiled import CompiledCache, cache_of, compiled_network
 from odqa.models.registry import ENCODE, ModelSpec, folder, verify
 from odqa.protocols import Encoding, Vectors
 
@@ -26,12 +27,9 @@ if TYPE_CHECKING:
 LENGTH_BUCKETS = (16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 448, 512)
 BATCH_TOKENS = 1536  # a batch holds about so many tokens, padding included
 LONGEST_WORD = 100  # code points; BERT's own rule: a longer word becomes [UNK]
-
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 _TRIAL_TOKENS = (40, 72)  # lengths at which a file with fixed shapes is tried, before its dimensions are set free
-
 _Batch = tuple[list[int], tuple[int, int]]  # places in the caller's order of rows that run together; padded shape
-
 _core_lock = threading.Lock()
 _cores: list[openvino.Core] = []
 
@@ -154,6 +152,7 @@ def core() -> openvino.Core:
         if not _cores:
             import openvino
 
+            openvino.Type.f32.to_dtype()  # two threads whose first call this is would wait for each other for ever
             _cores.append(openvino.Core())
         return _cores[0]
 
@@ -163,8 +162,8 @@ class Network:
 
     Inputs and outputs are bound by name, or by position where the file's names are none that the registry knows.
     Element types are the file's own. Batch and length are set free where the file allows it; a file whose shapes
-    cannot be changed runs one row at a time, padded to its own length. Computes in float32 whatever the processor
-    offers, so that vectors do not depend on the machine. Threads may share one network.
+    cannot be changed runs one row at a time, padded to its own length. Computes in float32 on every processor, so that
+    vectors do not depend on it. Threads may share one network.
     """
 
     def __init__(
@@ -177,6 +176,7 @@ class Network:
         per_token: bool,
         pad_id: int = 0,
         performance: Literal["LATENCY", "THROUGHPUT"] = "LATENCY",
+        cache: CompiledCache | None = None,
     ) -> None:
         """Read and compile a network. Verify its files first: they are parsed by native code.
 
@@ -188,6 +188,7 @@ class Network:
             per_token: whether outputs are [batch, tokens] (readers), else [batch, width] (encoders).
             pad_id: the id that rows are padded with.
             performance: what OpenVINO optimises for: one call at a time, or several threads at once.
+            cache: where the compiled network is kept for the next process; None keeps none.
 
         Raises:
             ModelError: OpenVINO refuses the file, or its inputs or outputs are not those of the registry.
@@ -200,7 +201,7 @@ class Network:
             if self._fixed_tokens is not None:  # a reshape that failed half-way must leave no trace
                 model = core().read_model(network, weights)
             options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": performance, "ENABLE_CPU_PINNING": False}
-            self._compiled = core().compile_model(model, "CPU", options)
+            self._compiled = compiled_network(core(), model, options, cache)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise ModelError(f"OpenVINO cannot load {network}: {reason}; restore the file") from error
@@ -359,21 +360,21 @@ def open_model(spec: ModelSpec, *, environment: Mapping[str, str] = os.environ) 
         ModelError: the files cannot be loaded.
     """
     verify(spec, environment=environment)
-    place = folder(spec, environment=environment)
-    vocabulary = place / spec.file("vocabulary").name
-    tokenizer = Tokenizer(vocabulary, lower_case=spec.lower_case, strip_accents=spec.strip_accents)
+    paths = {file.role: folder(spec, environment=environment) / file.name for file in spec.files}
+    tokenizer = Tokenizer(paths["vocabulary"], lower_case=spec.lower_case, strip_accents=spec.strip_accents)
     network = Network(
-        place / spec.file("network").name,
-        place / spec.file("weights").name,
+        paths["network"],
+        paths["weights"],
         inputs=spec.inputs,
         outputs=spec.outputs,
         per_token=spec.task != ENCODE,
         pad_id=tokenizer.pad_id,
+        cache=cache_of(spec, environment=environment),
     )
     needed = max(spec.passage_tokens, spec.window_tokens, spec.question_tokens)
     if network.most_tokens is not None and network.most_tokens < needed:
         raise ModelError(
-            f"model {spec.name}: {place / spec.file('network').name} takes {network.most_tokens} tokens and cannot be "
-            f"given another length, but its entry says {needed}; use a file of that length, or correct the entry"
+            f"model {spec.name}: {paths['network']} takes {network.most_tokens} tokens and cannot be given another "
+            f"length, but its entry says {needed}; use a file of that length, or correct the entry"
         )
     return tokenizer, network
