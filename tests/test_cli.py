@@ -195,14 +195,14 @@ def test_search(run: Run, fake: Fake) -> None:
 
 def test_index(run: Run, fake: Fake) -> None:
     Path("in").mkdir()
-    words = ("--prune", "--strict", "--follow-links", "--wait", "2.5", "--encoder", "e")
+    words = ("--prune", "--strict", "--follow-links", "--wait", "2.5", "--encoder", "e", "--vector-index", "binary")
     code, out, err = run("index", "in", ".", *words)
     assert (code, err) == (0, "")
     assert "1 added" in out
     assert "/in/a.png: unsupported file type" in out
     assert fake.asked[:2] == [
         ("open", Path("indexes/default"), {"encoder": "e", "create": True, "wait_seconds": 2.5}),
-        ("index", ["in", "."], {"prune": True, "strict": True, "follow_links": True}),
+        ("index", ["in", "."], {"prune": True, "strict": True, "follow_links": True, "vector_index": "binary"}),
     ]
     assert json.loads(run("index", "in", "--json")[1]) == {
         "added": ["a"],
@@ -286,17 +286,18 @@ def test_check_names_what_was_lost_and_what_is_worth_knowing(run: Run, monkeypat
 def test_compact(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def compact(index_dir: Path, *, wait_seconds: float) -> CompactReport:
-        asked.append((index_dir, wait_seconds))
+    def compact(index_dir: Path, *, vector_index: str | None, wait_seconds: float) -> CompactReport:
+        asked.append((index_dir, vector_index, wait_seconds))
         return CompactReport("ix", 2_500_000, 999, 12, ("a reader is busy",))
 
     monkeypatch.setattr(pipeline, "compact", compact)
-    assert run("compact", "--index-dir", "ix", "--wait", "2") == (
+    assert run("compact", "--index-dir", "ix", "--vector-index", "flat", "--wait", "2") == (
         0,
         "ix: 2.5 MB before, 999 bytes now; 12 deleted passages dropped\na reader is busy\n",
         "",
     )
-    assert asked == [(Path("ix"), 2.0)]
+    assert asked == [(Path("ix"), "flat", 2.0)]
+    assert "--vector-index" in run("compact", "--vector-index", "hnsw")[2]
     assert json.loads(run("compact", "--json")[1]) == {
         "path": "ix",
         "bytes_before": 2_500_000,

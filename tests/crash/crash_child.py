@@ -54,7 +54,7 @@ def small_chunker(tokenizer: TextTokenizer) -> PassageChunker:
 def use_small_fakes(monkeypatch: MonkeyPatch) -> None:
     """Fake models, small passages, small transactions: the same here and in the tests that look at the outcome."""
     use_fake_models(monkeypatch)
-    monkeypatch.setattr("odqa.pipeline.PassageChunker", small_chunker)
+    monkeypatch.setattr("odqa.ingest.chunker.PassageChunker", small_chunker)
     monkeypatch.setattr(settings, "COMMIT_PASSAGES", COMMIT_PASSAGES)
 
 

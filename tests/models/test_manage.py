@@ -42,9 +42,9 @@ def server(monkeypatch: pytest.MonkeyPatch, source: Path) -> Iterator[Server]:
 
 
 def tree(root: Path) -> set[str]:
-    """All files but locks."""
+    """All files but locks and compiled networks."""
     paths = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
-    return {path.as_posix() for path in paths if path.parts[0] != ".locks"}
+    return {path.as_posix() for path in paths if path.parts[0] not in (".locks", ".compiled")}
 
 
 CONVERTED = {"model.json", "network.xml", "network.bin", "vocab.txt"}

@@ -75,7 +75,7 @@ def test_passages_and_answers_are_cut_out_of_their_documents(corpus: list[tuple[
     with (
         tempfile.TemporaryDirectory() as folder,
         fake_models(),
-        patch("odqa.pipeline.PassageChunker", small_chunker),
+        patch("odqa.ingest.chunker.PassageChunker", small_chunker),
     ):
         docs = Path(folder, "docs")
         docs.mkdir()
