@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,10 @@ def test_where_they_are_kept(tmp_path: Path) -> None:
     assert compiled_folder({"ODQA_MODELS_DIR": "/m", "ODQA_COMPILED_DIR": str(tmp_path)}) == tmp_path
     assert compiled_folder({"ODQA_COMPILED_DIR": "none"}) is None
     assert cache_of(spec(), environment={"ODQA_COMPILED_DIR": "none"}) is None
+    large = replace(
+        spec(), files=tuple(replace(one, size=64_000_001) if one.role == "weights" else one for one in spec().files)
+    )
+    assert cache_of(large, environment={"ODQA_COMPILED_DIR": str(tmp_path)}) is None
     kept = cache_of(spec(), environment={"ODQA_COMPILED_DIR": str(tmp_path)})
     assert kept == CompiledCache(tmp_path, spec().name, spec().checksum)
 

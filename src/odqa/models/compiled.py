@@ -31,6 +31,9 @@ MAGIC = b"ODQACMP1"
 _HEADER_BYTES = len(MAGIC) + 32
 _FOLDER = ".compiled"
 NO_FOLDER = "none"
+# Of the weights of a network that is kept: exporting takes several times their size in memory and on disk, which for
+# the largest readers is gigabytes, and reading that back would save little.
+MOST_WEIGHT_BYTES = 64_000_000
 _LEFT_SECONDS = 3600.0  # no file takes that long to write
 
 
@@ -100,9 +103,12 @@ class CompiledCache:
 
 
 def cache_of(spec: ModelSpec, *, environment: Mapping[str, str] = os.environ) -> CompiledCache | None:
-    """Return the cache of a model, or None where none is wanted."""
+    """Return the cache of a model, or None where none is wanted, or the model is large."""
     folder = compiled_folder(environment)
-    return None if folder is None else CompiledCache(folder, spec.name, spec.checksum)
+    size = spec.file("weights").size
+    if folder is None or size is None or size > MOST_WEIGHT_BYTES:
+        return None
+    return CompiledCache(folder, spec.name, spec.checksum)
 
 
 def compiled_network(
