@@ -32,7 +32,7 @@ GATHERED_ROWS = 1000
 # The same for a binary segment, where gathering means reading from SQLite, and the other way is not exact.
 GATHERED_BINARY_ROWS = 4000
 # Candidates of a binary segment: so many for each neighbour asked for, and at least so many. Measured on real vectors
-# among 400,000 made ones: 100 candidates hold 0.989 of the nearest 5, 200 hold 0.998, 400 all (docs/performance.md).
+# among 400,000 made ones: 100 candidates hold 0.989 of the nearest 5, 200 hold 0.998, 400 all (docs/decisions.md).
 CANDIDATES_PER_NEIGHBOUR = 4
 LEAST_CANDIDATES = 200
 
