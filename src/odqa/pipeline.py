@@ -176,7 +176,7 @@ class QuestionAnswering:
                 self._loaded(spec)
 
         if spec.name not in self._readers:
-            threading.Thread(target=load, daemon=True).start()
+            threading.Thread(target=load).start()  # no daemon: an interpreter must not end amid native code
 
     # ---- reading -----------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self, TypeGuard
 
 import faiss
 import numpy as np
@@ -52,23 +52,22 @@ if hasattr(os, "register_at_fork"):
 
 
 @dataclass(frozen=True, slots=True)
-class _Segment:
-    """Rows of codes with their ids; `dead` marks the deleted ones, None when there are none."""
+class _Rows:
+    """Rows with their ids, ascending; `dead` marks the deleted ones, None when there are none."""
 
     ids: PassageIds
-    codes: Codes
-    mapped: bool
-    dead: NDArray[np.bool_] | None = None
-    view: Any = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "view", _faiss_view(self.codes))
+    dead: NDArray[np.bool_] | None = field(default=None, kw_only=True)
 
     @property
     def living(self) -> int:
         return len(self.ids) - (0 if self.dead is None else int(self.dead.sum()))
 
-    def without(self, ids: PassageIds) -> _Segment:
+    def living_rows(self, ids: PassageIds) -> NDArray[np.int64]:
+        """Return the rows of those of `ids` (ascending) that are living."""
+        rows = _rows_of(self.ids, ids)
+        return rows if self.dead is None else rows[~self.dead[rows]]
+
+    def without(self, ids: PassageIds) -> Self:
         rows = _rows_of(self.ids, ids)
         if not len(rows):
             return self
@@ -76,15 +75,25 @@ class _Segment:
         dead[rows] = True
         return replace(self, dead=dead)
 
+
+@dataclass(frozen=True, slots=True)
+class _Segment(_Rows):
+    """Codes in half precision, in the order of their ids; `mapped` ones stay as they are."""
+
+    codes: Codes
+    mapped: bool
+    view: Any = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "view", _faiss_view(self.codes))
+
     def search(self, queries: Vectors, *, top_k: int, allowed: PassageIds | None) -> tuple[Distances, PassageIds]:
         """Return distances and ids [n, at most top_k]; missing neighbours are inf and -1."""
         if allowed is None:
             living = None if self.dead is None else ~self.dead
             distances, rows = _scan(self.view, queries, top_k=min(top_k, self.living), mask=living)
         else:
-            chosen = _rows_of(self.ids, allowed)
-            if self.dead is not None:
-                chosen = chosen[~self.dead[chosen]]
+            chosen = self.living_rows(allowed)
             if len(chosen) <= GATHERED_ROWS:
                 gathered = self.codes[chosen]
                 distances, found = _scan(_faiss_view(gathered), queries, top_k=min(top_k, len(chosen)), mask=None)
@@ -98,38 +107,21 @@ class _Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class _BinarySegment:
-    """Binary codes with their ids; `fetch` reads vectors in half precision, leaving out ids that it does not know."""
+class _BinarySegment(_Rows):
+    """Binary codes; `fetch` reads vectors in half precision by their ids, leaving out those that it does not know."""
 
-    ids: PassageIds
     binary: BinaryCodes
     fetch: Fetch
-    mapped: bool = True
-    dead: NDArray[np.bool_] | None = None
     view: Any = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "view", _faiss_binary_view(self.binary))
 
-    @property
-    def living(self) -> int:
-        return len(self.ids) - (0 if self.dead is None else int(self.dead.sum()))
-
-    def without(self, ids: PassageIds) -> _BinarySegment:
-        rows = _rows_of(self.ids, ids)
-        if not len(rows):
-            return self
-        dead = np.zeros(len(self.ids), dtype=np.bool_) if self.dead is None else self.dead.copy()
-        dead[rows] = True
-        return replace(self, dead=dead)
-
     def search(self, queries: Vectors, *, top_k: int, allowed: PassageIds | None) -> tuple[Distances, PassageIds]:
         """Return distances and ids [n, at most top_k]; missing neighbours are inf and -1."""
         mask, count = None if self.dead is None else ~self.dead, self.living
         if allowed is not None:
-            chosen = _rows_of(self.ids, allowed)
-            if self.dead is not None:
-                chosen = chosen[~self.dead[chosen]]
+            chosen = self.living_rows(allowed)
             if len(chosen) <= GATHERED_BINARY_ROWS:
                 candidates = np.broadcast_to(self.ids[chosen], (len(queries), len(chosen)))
                 return self._nearest_of(candidates, queries, top_k=min(top_k, len(chosen)))
@@ -198,10 +190,9 @@ class SegmentedVectorIndex:
                 raise ValueError(f"ids must ascend and lie above {self.last_id}")
             segments = list(self._segments)
             new = _Segment(ids, np.ascontiguousarray(codes), mapped)
-            while segments and not mapped and not segments[-1].mapped and len(segments[-1].ids) <= 2 * len(new.ids):
-                last = segments.pop()
-                assert isinstance(last, _Segment)  # binary ones are mapped
+            while segments and not mapped and _may_grow(last := segments[-1]) and len(last.ids) <= 2 * len(new.ids):
                 new = _merged(last, new)
+                segments.pop()
             self._segments = (*segments, new)
             self.last_id = int(ids[-1])
 
@@ -268,6 +259,11 @@ def _rows_of(ids: PassageIds, wanted: PassageIds) -> NDArray[np.int64]:
     rows = np.searchsorted(ids, wanted)
     rows[rows == len(ids)] = 0
     return rows[ids[rows] == wanted] if len(ids) else rows[:0]
+
+
+def _may_grow(segment: _Segment | _BinarySegment) -> TypeGuard[_Segment]:
+    """Tell whether later vectors may be joined to a segment: it is neither mapped nor binary."""
+    return isinstance(segment, _Segment) and not segment.mapped
 
 
 def _merged(first: _Segment, second: _Segment) -> _Segment:
