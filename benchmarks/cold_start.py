@@ -61,8 +61,12 @@ def odqa_command() -> list[str]:
 
 
 def command(words: Sequence[str]) -> Callable[[], object]:
-    """Return a call that runs a command to its end; what it writes goes nowhere."""
-    return lambda: subprocess.run(words, stdout=subprocess.DEVNULL, check=True)
+    """Return a call that runs a command to its end; what it writes goes nowhere.
+
+    Python may keep what it compiles: pip compiles what it installs, so nobody waits for that at every start.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return lambda: subprocess.run(words, stdout=subprocess.DEVNULL, check=True, env=environment)
 
 
 def drop(folder: Path) -> None:

@@ -27,7 +27,8 @@ from made_index import index_lines
 from material import Piece, chosen, mean_tokens, paragraphs, write_lines
 from odqa import settings
 from odqa.models import registry
-from odqa.models.runtime import Row, open_model
+from odqa.models.opening import open_model
+from odqa.models.runtime import Row
 from odqa.retriever.encoder import load_encoder
 from weights import bundled_weights
 

@@ -50,6 +50,7 @@ OWNERS = {
     "openvino": {
         "models/runtime.py",
         "models/compiled.py",
+        "models/embeddings.py",
         "models/huggingface/graph.py",
         "models/huggingface/quantize.py",
     },

@@ -133,18 +133,19 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
 
 def test_query_shows_the_answer_and_passes_its_options_on(run: Run, fake: Fake) -> None:
     options = ["--top-k", "3", "--n-best", "2", "--mode", "text", "--where", "year>=1900", "--where", "suffix=.md"]
-    options += ["--profile", "omz"]
+    options += ["--profile", "omz", "--read-all"]
     code, out, err = run("query", "Who?", *options, "--threshold", "0.25", "--reader", "big", "--index-dir", "ix")
     assert (code, err) == (0, "")
     assert out.startswith("Odile Marchetti\n  /in/hall.md, page 2, characters [29, 44), probability 0.93\n")
     expected = {"top_k": 3, "n_best": 2, "mode": "text", "where": ["year>=1900", "suffix=.md"], "threshold": 0.25}
-    expected["profile"] = "omz"
+    expected |= {"profile": "omz", "read_all": True}
     assert fake.asked == [("open", Path("ix"), {"reader": "big"}), ("query", ["Who?"], expected), "closed"]
 
 
 def test_defaults_are_those_of_the_library(run: Run, fake: Fake) -> None:
     run("query", "Who?")
     expected = {"top_k": 5, "n_best": 5, "mode": "hybrid", "where": (), "threshold": None, "profile": "default"}
+    expected["read_all"] = False
     assert fake.asked[:2] == [("open", Path("indexes/default"), {}), ("query", ["Who?"], expected)]
 
 

@@ -480,3 +480,30 @@ def test_check(index_dir: Path, tmp_path: Path) -> None:
         pipeline.check(tmp_path / "nowhere")
     with pipeline.open(index_dir, writable=True), pytest.raises(LockedIndexError):
         pipeline.check(index_dir)
+
+
+# ---- early exit ----------------------------------------------------------------------------------------------------
+
+
+def test_passages_that_cannot_win_are_read_when_asked_for(index_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    real = fake_models.LastWordReader.read_many
+
+    def read_many(
+        self: fake_models.LastWordReader, questions: Sequence[str], passages: Sequence[Sequence[str]], *, n_best: int
+    ) -> list[list[SpanCandidate]]:
+        given.append(sum(map(len, passages)))
+        return real(self, questions, passages, n_best=n_best)
+
+    monkeypatch.setattr(fake_models.LastWordReader, "read_many", read_many)
+    question = "What is the great whale of Skarn called?"
+    with pipeline.open(index_dir) as qa:
+        qa._reader_spec = replace(qa._reader_spec, calibration=replace(qa.calibration, unread_above=(0.0,)))
+        short, whole = qa.query(question), qa.query(question, read_all=True)
+        assert given == [1, len(whole.passages)]
+        assert len(short.passages) == len(whole.passages) > 1
+        assert short.answer is not None
+        assert short.answer.span == whole.answer.span if whole.answer else False
+        assert len(short.answers) < len(whole.answers)
+        given.clear()
+        assert [result.answers for result in qa.query_many([question] * 3, read_all=True)] == [whole.answers] * 3

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import odqa
 from odqa.errors import DamagedModelError
-from odqa.models import registry, runtime
+from odqa.models import opening, registry
 from odqa.protocols import PreparedDocument
 from odqa.retriever.hybrid import has_words, text_expression
 from odqa.store import vector_index
@@ -165,14 +165,14 @@ def test_a_changed_model_file_reaches_no_parser(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("ODQA_MODELS_DIR", str(tmp_path))
     parsed: list[object] = []
     monkeypatch.setattr(openvino.Core, "read_model", lambda *given: parsed.append(given))
-    monkeypatch.setattr(runtime, "Tokenizer", lambda *given, **_: parsed.append(given))
+    monkeypatch.setattr(opening, "Tokenizer", lambda *given, **_: parsed.append(given))
     for file in spec.files:
         path = folder / file.name
         data = bytearray(path.read_bytes())
         data[len(data) // 2] ^= 1
         path.write_bytes(data)
         with pytest.raises(DamagedModelError, match=re.escape(file.name)):
-            runtime.open_model(spec)
+            opening.open_model(spec)
         data[len(data) // 2] ^= 1
         path.write_bytes(data)
     assert parsed == []

@@ -17,13 +17,15 @@ from odqa.bench_command import bench_command
 from odqa.errors import IngestError
 from odqa.model_commands import models_app
 from odqa.options import (
-    MOST,
+    DatasetArgument,
     EncoderOption,
     IndexDir,
     Json,
     Mode,
+    NBest,
     ProfileOption,
     QuestionsOption,
+    ReadAllOption,
     ReaderOption,
     StagesOption,
     ThresholdOption,
@@ -128,14 +130,13 @@ def query_command(
     ] = None,
     questions: QuestionsOption = None,
     top_k: TopK = settings.TOP_K,
-    n_best: Annotated[
-        int, typer.Option("--n-best", metavar="NUMBER", min=1, max=MOST, help="Answers returned.")
-    ] = settings.N_BEST,
+    n_best: NBest = settings.N_BEST,
     mode: Mode = settings.DEFAULT_MODE,
     where: WhereOption = None,
     threshold: ThresholdOption = None,
     profile: ProfileOption = settings.DEFAULT_PROFILE,
     reader: ReaderOption = None,
+    read_all: ReadAllOption = False,
     index_dir: IndexDir = None,
     as_json: Json = False,
 ) -> None:
@@ -145,7 +146,14 @@ def query_command(
     asked = [question] if question is not None else _questions(questions or "-")
     with _opened(settings.index_dir(index_dir), reader=reader) as qa:
         for result in qa.query_many(
-            asked, top_k=top_k, n_best=n_best, mode=mode, where=where or (), threshold=threshold, profile=profile
+            asked,
+            top_k=top_k,
+            n_best=n_best,
+            mode=mode,
+            where=where or (),
+            threshold=threshold,
+            profile=profile,
+            read_all=read_all,
         ):
             _show(result, rendering.show_query, as_json=as_json or question is None)
 
@@ -231,14 +239,7 @@ def compact_command(
 
 @app.command("evaluate")
 def evaluate_command(
-    dataset: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATASET",
-            callback=checked(arguments.path),
-            help="SQuAD-format file, or JSON lines of question and answers; may be gzipped.",
-        ),
-    ],
+    dataset: DatasetArgument,
     index_dir: Annotated[
         str | None,
         typer.Option(

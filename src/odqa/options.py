@@ -59,6 +59,15 @@ Wait = Annotated[
         "--wait", metavar="SECONDS", callback=checked(arguments.seconds), help="How long to wait for another writer."
     ),
 ]
+NBest = Annotated[int, typer.Option("--n-best", metavar="NUMBER", min=1, max=MOST, help="Answers returned.")]
+DatasetArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATASET",
+        callback=checked(arguments.path),
+        help="SQuAD-format file, or JSON lines of question and answers; may be gzipped.",
+    ),
+]
 VectorIndexOption = Annotated[
     str | None,
     typer.Option(
@@ -113,6 +122,12 @@ ProfileOption = Annotated[
         metavar="|".join(settings.PROFILES),
         callback=checked(arguments.profile),
         help="How passages are read: omz as the Open Model Zoo's demo does it, for comparison.",
+    ),
+]
+ReadAllOption = Annotated[
+    bool,
+    typer.Option(
+        "--read-all", help="Read passages, too, that can hardly hold a better answer: slower, finds more other answers."
     ),
 ]
 StagesOption = Annotated[

@@ -14,8 +14,9 @@ from odqa.errors import IndexMismatchError, NoIndexError, UnknownModelError
 from odqa.models import registry
 from odqa.protocols import Encoder, EncoderIdentity
 from odqa.reader.extractive import ExtractiveReader, load_reader
-from odqa.reader.merge import Calibration, accepted, answers
-from odqa.reader.omz import omz_answers
+from odqa.reader.merge import Calibration, accepted
+from odqa.reader.omz import is_omz, omz_answers
+from odqa.reader.stages import read_answers
 from odqa.retriever.encoder import load_encoder
 from odqa.retriever.hybrid import HybridRetriever
 from odqa.store.filters import Expression
@@ -220,12 +221,13 @@ class QuestionAnswering:
         threshold: float | None = None,
         profile: str = settings.DEFAULT_PROFILE,
         reader: str | None = None,
+        read_all: bool = False,
     ) -> QueryResult:
         """Answer a question from the documents.
 
         Args:
             question: Any text that is not blank; very long ones are cut to what the models take.
-            top_k: Passages to read, at least 1.
+            top_k: Passages to look for answers in, at least 1.
             n_best: Answers to return, at least 1.
             mode: "hybrid", "dense" or "text".
             where: Filters that the documents must meet.
@@ -233,6 +235,8 @@ class QuestionAnswering:
             profile: "default", or "omz" to read and score as the Open Model Zoo's demo does (`odqa.reader.omz`), for
                 comparison: the best span of a window by its own softmax, and never "no answer".
             reader: Name of another reader than the index was opened with; it stays loaded until `close`.
+            read_all: Read passages, too, that can hardly hold a better answer than those before them; takes longer, and
+                finds more places of an answer and more other answers.
 
         Raises:
             ValueError: a blank question, `top_k` or `n_best` below 1, an unknown mode or profile, a threshold for
@@ -241,7 +245,8 @@ class QuestionAnswering:
             ModelError: there is no such reader, or it has not been pulled, or is damaged.
         """
         ways = {"mode": mode, "where": where, "threshold": threshold, "profile": profile, "reader": reader}
-        return next(self.query_many([question], top_k=top_k, n_best=n_best, **ways))  # type: ignore[arg-type]
+        found = self.query_many([question], top_k=top_k, n_best=n_best, read_all=read_all, **ways)  # type: ignore[arg-type]
+        return next(found)
 
     def query_many(
         self,
@@ -254,6 +259,7 @@ class QuestionAnswering:
         threshold: float | None = None,
         profile: str = settings.DEFAULT_PROFILE,
         reader: str | None = None,
+        read_all: bool = False,
         batch: int = settings.QUESTION_BATCH,
     ) -> Iterator[QueryResult]:
         """Answer questions in batches, in order: faster than one at a time. `seconds` is a question's share.
@@ -266,7 +272,7 @@ class QuestionAnswering:
             raise ValueError(f"batch is {batch}: at least 1 question has to be taken at a time")
         if threshold is not None and not 0.0 <= threshold <= 1.0:
             raise ValueError(f"threshold is {threshold}: a probability lies between 0 and 1")
-        as_omz = _is_omz(profile, threshold)
+        as_omz = is_omz(profile, threshold)
         spec = registry.find(reader, task=registry.READ) if reader else self._reader_spec
         least = 0.0 if as_omz else spec.calibration.threshold if threshold is None else threshold
         expression = read_where(where)
@@ -277,26 +283,23 @@ class QuestionAnswering:
             for group in _groups(questions, batch):
                 began = time.perf_counter()
                 retrieved = self._retrieve(group, top_k=top_k, mode=mode, where=expression)
-                found = self._read(spec, group, retrieved, n_best=n_best, as_omz=as_omz)
+                if as_omz:
+                    found = self._read_as_omz(spec, group, retrieved, n_best=n_best)
+                else:
+                    model, scale = self._loaded(spec), spec.calibration
+                    found = read_answers(model, group, retrieved, calibration=scale, n_best=n_best, read_all=read_all)
                 seconds = (time.perf_counter() - began) / len(group)
                 for question, best, passages in zip(group, found, retrieved, strict=True):
                     yield QueryResult(question, accepted(best, threshold=least), best, passages, seconds)
 
         return results()
 
-    def _read(
-        self, spec: registry.ModelSpec, questions: Sequence[str], retrieved: _Retrieved, *, n_best: int, as_omz: bool
+    def _read_as_omz(
+        self, spec: registry.ModelSpec, questions: Sequence[str], retrieved: _Retrieved, *, n_best: int
     ) -> list[tuple[Answer, ...]]:
-        reader = self._loaded(spec)
         texts = [[found.passage.text for found in passages] for passages in retrieved]
-        if as_omz:
-            spans = reader.read_as_omz(questions, texts)
-            return [omz_answers(read, passages, n_best=n_best) for read, passages in zip(spans, retrieved, strict=True)]
-        candidates = reader.read_many(questions, texts, n_best=max(n_best, settings.SPAN_CANDIDATES))
-        return [
-            answers(spans, passages, calibration=spec.calibration, n_best=n_best)
-            for spans, passages in zip(candidates, retrieved, strict=True)
-        ]
+        spans = self._loaded(spec).read_as_omz(questions, texts)
+        return [omz_answers(read, passages, n_best=n_best) for read, passages in zip(spans, retrieved, strict=True)]
 
     def _retrieve(self, questions: Sequence[str], *, top_k: int, mode: str, where: Expression | None) -> _Retrieved:
         if not self._index.holds_passages():
@@ -362,14 +365,6 @@ class QuestionAnswering:
         if deleted := self._index.delete(doc_ids):
             self._index.refresh_snapshot()
         return deleted
-
-
-def _is_omz(profile: str, threshold: float | None) -> bool:
-    if profile not in settings.PROFILES:
-        raise ValueError(f"unknown profile {profile!r}: one of {', '.join(settings.PROFILES)}")
-    if profile != settings.DEFAULT_PROFILE and threshold is not None:
-        raise ValueError(f'the profile {profile} never says "no answer", so it takes no threshold: leave one out')
-    return profile != settings.DEFAULT_PROFILE
 
 
 def _groups(questions: Iterable[str], size: int) -> Iterator[list[str]]:

@@ -91,6 +91,12 @@ class Reader(Protocol):
         """Return at most `n_best` candidates of each passage, best first over all; `passage` counts from 0."""
         ...
 
+    def read_many(
+        self, questions: Sequence[str], passages: Sequence[Sequence[str]], *, n_best: int
+    ) -> list[list[SpanCandidate]]:
+        """Read several questions, each with its own passages: `read_many(q, p)[i] == read(q[i], p[i])`."""
+        ...
+
 
 class Chunker(Protocol):
     """Text -> spans of passages that cover all its non-blank characters."""

@@ -10,7 +10,8 @@ import pytest
 from material import paragraphs
 from odqa import settings
 from odqa.models import registry
-from odqa.models.runtime import Row, open_model
+from odqa.models.opening import open_model
+from odqa.models.runtime import Row
 from odqa.retriever.encoder import DenseEncoder, load_encoder
 from weights import BertWeights, bundled_weights
 

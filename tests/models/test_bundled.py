@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from odqa.models.opening import open_model
 from odqa.models.registry import ModelSpec, models, verify
-from odqa.models.runtime import Network, Row, Tokenizer, open_model
+from odqa.models.runtime import Network, Row, Tokenizer
 
 BUNDLED = [spec for spec in models() if spec.source == "bundled"]
 TEXTS = ["Who wrote the first program?", "Ada Lovelace wrote it in 1843. " * 9, "The engine was never built. " * 40]

@@ -15,7 +15,8 @@ import pytest
 
 from odqa.models import compiled, registry, runtime
 from odqa.models.compiled import CompiledCache, cache_of, compiled_folder
-from odqa.models.runtime import Row, open_model
+from odqa.models.opening import open_model
+from odqa.models.runtime import Row
 
 ROWS = [Row([101, 2040, 2881, 102]), Row([101, 7592, 102])]
 
@@ -141,7 +142,7 @@ def test_two_threads_load_both_models_at_once(tmp_path: Path) -> None:
     code = """
 import threading
 from odqa.models.registry import find
-from odqa.models.runtime import open_model
+from odqa.models.opening import open_model
 names = ("odqa-encoder-small-int8", "odqa-reader-small-int8")
 threads = [threading.Thread(target=open_model, args=(find(name),)) for name in names]
 [thread.start() for thread in threads]

@@ -18,7 +18,9 @@ from odqa.errors import ModelError
 from odqa.models import convert, registry
 from odqa.models.convert import import_model
 from odqa.models.huggingface import graph
-from odqa.models.runtime import Row, open_model, verify
+from odqa.models.opening import open_model
+from odqa.models.registry import verify
+from odqa.models.runtime import Row
 from odqa.reader.extractive import ExtractiveReader
 from odqa.retriever.encoder import DenseEncoder
 

@@ -15,7 +15,7 @@ from odqa.errors import DownloadError, MissingModelError, ModelError, UnknownMod
 from odqa.models import convert, manage, registry
 from odqa.models.download import PullProgress, recorded
 from odqa.models.lock import model_lock
-from odqa.models.runtime import open_model
+from odqa.models.opening import open_model
 
 CASED = "bert-large-cased-whole-word-masking-finetuned-squad"
 ZOO = "bert-small-uncased-whole-word-masking-squad-0001"

@@ -15,7 +15,8 @@ from small_networks import VOCABULARY, expected_logits, expected_vector
 
 from odqa.errors import DamagedModelError, ModelError
 from odqa.models import runtime
-from odqa.models.runtime import BATCH_TOKENS, Network, Row, bucket, open_model
+from odqa.models.opening import open_model
+from odqa.models.runtime import BATCH_TOKENS, Network, Row, bucket
 
 LENGTHS = [3, 40, 17, 16, 1, 33, 40, 5]
 

@@ -5,7 +5,7 @@ network, version of OpenVINO, processor and options that it was made with, and o
 OpenVINO's parser never sees other bytes than it wrote.
 
     offset  bytes  content
-         0      8  magic "ODQACMP1"
+         0      8  magic "ODQACMP2"
          8     32  SHA-256 of the rest
         40      …  what OpenVINO exported
 """
@@ -22,12 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from odqa.models.embeddings import keep_embeddings_small
 from odqa.models.registry import ModelSpec, models_folder
 
 if TYPE_CHECKING:
     import openvino
 
-MAGIC = b"ODQACMP1"
+MAGIC = b"ODQACMP2"
 _HEADER_BYTES = len(MAGIC) + 32
 _FOLDER = ".compiled"
 NO_FOLDER = "none"
@@ -114,12 +115,13 @@ def cache_of(spec: ModelSpec, *, environment: Mapping[str, str] = os.environ) ->
 def compiled_network(
     core: openvino.Core, model: openvino.Model, options: Mapping[str, Any], cache: CompiledCache | None
 ) -> openvino.CompiledModel:
-    """Compile a network for the processor, or take what was kept of an earlier time.
+    """Compile a network for the processor, or take what was kept of an earlier time; changes `model`.
 
     Raises:
         RuntimeError: OpenVINO refuses it.
     """
     if cache is None:
+        keep_embeddings_small(model)
         return core.compile_model(model, "CPU", dict(options))
     import openvino
 
@@ -131,6 +133,7 @@ def compiled_network(
             return core.import_model(kept, "CPU", dict(options))
         except RuntimeError:  # for a reason that the key does not tell; the network itself is there
             cache.discard(*made_with)
+    keep_embeddings_small(model)
     compiled = core.compile_model(model, "CPU", dict(options))
     cache.keep(compiled.export_model().getvalue(), *made_with)
     return compiled

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from odqa.errors import ModelError
-from odqa.models.compiled import CompiledCache, cache_of, compiled_network
-from odqa.models.registry import ENCODE, ModelSpec, folder, verify
+from odqa.models.compiled import CompiledCache, compiled_network
 from odqa.protocols import Encoding, Vectors
 
 if TYPE_CHECKING:
@@ -350,31 +349,3 @@ def _bind(
             "correct the entry or restore the file"
         )
     return {name: at for at, name in enumerate(names)}
-
-
-def open_model(spec: ModelSpec, *, environment: Mapping[str, str] = os.environ) -> tuple[Tokenizer, Network]:
-    """Verify a model's files, then load its vocabulary and its network.
-
-    Raises:
-        DamagedModelError: a file is missing or is not the one that the registry names.
-        ModelError: the files cannot be loaded.
-    """
-    verify(spec, environment=environment)
-    paths = {file.role: folder(spec, environment=environment) / file.name for file in spec.files}
-    tokenizer = Tokenizer(paths["vocabulary"], lower_case=spec.lower_case, strip_accents=spec.strip_accents)
-    network = Network(
-        paths["network"],
-        paths["weights"],
-        inputs=spec.inputs,
-        outputs=spec.outputs,
-        per_token=spec.task != ENCODE,
-        pad_id=tokenizer.pad_id,
-        cache=cache_of(spec, environment=environment),
-    )
-    needed = max(spec.passage_tokens, spec.window_tokens, spec.question_tokens)
-    if network.most_tokens is not None and network.most_tokens < needed:
-        raise ModelError(
-            f"model {spec.name}: {paths['network']} takes {network.most_tokens} tokens and cannot be given another "
-            f"length, but its entry says {needed}; use a file of that length, or correct the entry"
-        )
-    return tokenizer, network

@@ -75,6 +75,10 @@ class Calibration:
     the score. The probability of an answer is sigmoid(`score_coefficient` * score + `margin_coefficient` * margin +
     `retrieval_coefficient` * retrieval score of its passage + `intercept`), with the score and the margin to the best
     other answer held in [-`margin_cap`, `margin_cap`]. Below `threshold` the result is "no answer".
+
+    `unread_above` holds, for the second stage of reading and for each later one, the reader score beyond which no
+    answer is hoped for: a passage that would need a higher one to win is left unread (`odqa.reader.stages`). The last
+    one holds for all further stages; without any, every passage is read.
     """
 
     reader_weight: float = 1.0
@@ -86,6 +90,7 @@ class Calibration:
     intercept: float = 0.0
     margin_cap: float = 10.0
     threshold: float = 0.5
+    unread_above: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +186,8 @@ def read_entry(given: Mapping[str, Any]) -> ModelSpec:
         entry[name] = tuple(entry.get(name, ()))
     for name in ("published", "measured"):
         entry[name] = MappingProxyType(dict(entry.get(name, {})))
-    entry["calibration"] = Calibration(**entry.get("calibration", {}))
+    calibration = dict(entry.get("calibration", {}))
+    entry["calibration"] = Calibration(**{**calibration, "unread_above": tuple(calibration.get("unread_above", ()))})
     return ModelSpec(**entry)
 
 

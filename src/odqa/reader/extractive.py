@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from odqa import settings
+from odqa.models.opening import open_model
 from odqa.models.registry import READ, ModelSpec, find, need_task
-from odqa.models.runtime import Row, open_model
+from odqa.models.runtime import Row
 from odqa.protocols import Encoding, SpanCandidate
 from odqa.reader.omz import omz_span, omz_windows
 from odqa.reader.spans import TokenSpan, Words, best_spans, word_bounds

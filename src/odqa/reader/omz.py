@@ -19,6 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from odqa import settings
 from odqa.protocols import Encoding, SpanCandidate
 from odqa.reader.spans import TokenSpan
 from odqa.reader.windows import Window
@@ -26,6 +27,19 @@ from odqa.types import Answer, Place, RetrievedPassage, Span
 
 QUESTION_TOKENS = 32  # of every window kept free for the question, however long it is
 ANSWER_TOKENS = 15  # longest answer
+
+
+def is_omz(profile: str, threshold: float | None) -> bool:
+    """Tell whether a profile is that of the demo, which takes no threshold.
+
+    Raises:
+        ValueError: there is no such profile, or "omz" was given a threshold.
+    """
+    if profile not in settings.PROFILES:
+        raise ValueError(f"unknown profile {profile!r}: one of {', '.join(settings.PROFILES)}")
+    if profile != settings.DEFAULT_PROFILE and threshold is not None:
+        raise ValueError(f'the profile {profile} never says "no answer", so it takes no threshold: leave one out')
+    return profile != settings.DEFAULT_PROFILE
 
 
 def omz_windows(

@@ -9,8 +9,9 @@ import numpy as np
 
 from odqa import settings
 from odqa.errors import ModelError
+from odqa.models.opening import open_model
 from odqa.models.registry import ENCODE, ModelSpec, find, need_task
-from odqa.models.runtime import Row, Tokenizer, open_model
+from odqa.models.runtime import Row, Tokenizer
 from odqa.protocols import EncoderIdentity, Vectors
 
 

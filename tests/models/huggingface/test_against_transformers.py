@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from small_networks import VOCABULARY, write_vocabulary
 
 from odqa.models.convert import Precision, import_model
-from odqa.models.runtime import Row, open_model
+from odqa.models.opening import open_model
+from odqa.models.runtime import Row
 
 if TYPE_CHECKING:
     from transformers import BertModel

@@ -12,7 +12,8 @@ from odqa.errors import ModelError
 from odqa.models import convert, registry
 from odqa.models.convert import import_model
 from odqa.models.huggingface.quantize import quantize
-from odqa.models.runtime import core, open_model
+from odqa.models.opening import open_model
+from odqa.models.runtime import core
 
 pytestmark = pytest.mark.slow
 

@@ -24,7 +24,8 @@ from zoo_files import INPUTS, ZooForm, write_zoo_file
 
 from odqa import model_checks, pipeline, settings
 from odqa.errors import IndexMismatchError, ModelError
-from odqa.models.runtime import Network, Row, Tokenizer, open_model
+from odqa.models.opening import open_model
+from odqa.models.runtime import Network, Row, Tokenizer
 from odqa.reader.extractive import ExtractiveReader
 from odqa.retriever.encoder import DenseEncoder
 
