@@ -49,6 +49,7 @@ OWNERS = {
     "sqlite3": {"store/schema.py"},
     "openvino": {
         "models/runtime.py",
+        "models/streams.py",
         "models/compiled.py",
         "models/embeddings.py",
         "models/huggingface/graph.py",

@@ -59,7 +59,7 @@ Wait = Annotated[
         "--wait", metavar="SECONDS", callback=checked(arguments.seconds), help="How long to wait for another writer."
     ),
 ]
-NBest = Annotated[int, typer.Option("--n-best", metavar="NUMBER", min=1, max=MOST, help="Answers returned.")]
+NBest = Annotated[int, typer.Option("--n-best", metavar="NUMBER", min=1, max=MOST, help="Most answers returned.")]
 DatasetArgument = Annotated[
     str,
     typer.Argument(

@@ -228,7 +228,7 @@ class QuestionAnswering:
         Args:
             question: Any text that is not blank; very long ones are cut to what the models take.
             top_k: Passages to look for answers in, at least 1.
-            n_best: Answers to return, at least 1.
+            n_best: Most answers to return, at least 1; there may be fewer, of a sure question above all.
             mode: "hybrid", "dense" or "text".
             where: Filters that the documents must meet.
             threshold: Least probability of an answer, in [0, 1]; None takes the reader's own.

@@ -72,7 +72,8 @@ def test_query_for_people(sample_index: Path) -> None:
 
 
 def test_query_for_programs(sample_index: Path) -> None:
-    found = as_json(odqa("query", QUESTION, "--index-dir", sample_index, "--json", "--top-k", "3", "--n-best", "2"))
+    options = ("--top-k", "3", "--n-best", "2", "--read-all")
+    found = as_json(odqa("query", QUESTION, "--index-dir", sample_index, "--json", *options))
     assert found["question"] == QUESTION
     assert ANSWER in found["answer"]["text"]
     assert found["answer"] == found["answers"][0]

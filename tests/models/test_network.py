@@ -87,7 +87,7 @@ def test_batches_are_bounded_and_complete(tmp_path: Path) -> None:
     network = reader(tmp_path)
     lengths = np.random.default_rng(3).integers(1, 385, 120).tolist()
     seen: list[int] = []
-    for members, (batch, tokens) in network._batches(lengths):
+    for members, (batch, tokens) in network._batches(lengths, BATCH_TOKENS):
         assert len(members) == batch
         assert batch * tokens <= BATCH_TOKENS
         assert tokens in runtime.LENGTH_BUCKETS

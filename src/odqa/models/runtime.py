@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import unicodedata
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 
 from odqa.errors import ModelError
 from odqa.models.compiled import CompiledCache, compiled_network
+from odqa.models.streams import Feed, Streams
 from odqa.protocols import Encoding, Vectors
 
 if TYPE_CHECKING:
@@ -25,6 +24,10 @@ if TYPE_CHECKING:
 # Rows are padded to these lengths: OpenVINO keeps memory for every shape that it has met, so shapes must be few.
 LENGTH_BUCKETS = (16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 448, 512)
 BATCH_TOKENS = 1536  # a batch holds about so many tokens, padding included
+STREAM_BATCH_TOKENS = 768  # the same where several batches run at once
+MANY_TOKENS = 4 * STREAM_BATCH_TOKENS  # of one call, from which on its batches run at once
+# Tokens that have run, or would have, beside others before a network is loaded a second time for it: what that takes.
+WORTH_TOKENS = 20_000
 LONGEST_WORD = 100  # code points; BERT's own rule: a longer word becomes [UNK]
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 _TRIAL_TOKENS = (40, 72)  # lengths at which a file with fixed shapes is tried, before its dimensions are set free
@@ -174,7 +177,6 @@ class Network:
         outputs: Sequence[str],
         per_token: bool,
         pad_id: int = 0,
-        performance: Literal["LATENCY", "THROUGHPUT"] = "LATENCY",
         cache: CompiledCache | None = None,
     ) -> None:
         """Read and compile a network. Verify its files first: they are parsed by native code.
@@ -186,21 +188,21 @@ class Network:
             outputs: names in order of position.
             per_token: whether outputs are [batch, tokens] (readers), else [batch, width] (encoders).
             pad_id: the id that rows are padded with.
-            performance: what OpenVINO optimises for: one call at a time, or several threads at once.
             cache: where the compiled network is kept for the next process; None keeps none.
 
         Raises:
             ModelError: OpenVINO refuses the file, or its inputs or outputs are not those of the registry.
         """
-        self._name, self._pad_id, self._requests_lock = network.name, pad_id, threading.Lock()
-        self._process = os.getpid()
+        self._cache, self._name, self._pad_id = cache, network.name, pad_id
+        self._lock, self._loading = threading.Lock(), threading.Lock()
+        self._calls, self._crowded_tokens = 0, 0  # under way; and how many tokens were run where several batches wait
+        self._together: Streams | None = None
         try:
             model = core().read_model(network, weights)
             self._batch_rows, self._fixed_tokens = _set_free(model, outputs=len(outputs), per_token=per_token)
             if self._fixed_tokens is not None:  # a reshape that failed half-way must leave no trace
                 model = core().read_model(network, weights)
-            options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": performance, "ENABLE_CPU_PINNING": False}
-            self._compiled = compiled_network(core(), model, options, cache)
+            self._model, self._alone = model, self._compile(model, "LATENCY")
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise ModelError(f"OpenVINO cannot load {network}: {reason}; restore the file") from error
@@ -208,8 +210,7 @@ class Network:
         self._inputs = _bind(model.inputs, inputs, needed=["input_ids"], known=_INPUTS, path=network, kind="inputs")
         bound = _bind(model.outputs, outputs, needed=outputs, known=outputs, path=network, kind="outputs")
         self._outputs = [bound[name] for name in outputs]
-        self._types = {name: self._compiled.inputs[at].element_type.to_dtype() for name, at in self._inputs.items()}
-        self._requests: list[openvino.InferRequest] = []
+        self._types = {name: self._alone.inputs[at].element_type.to_dtype() for name, at in self._inputs.items()}
 
     @property
     def most_tokens(self) -> int | None:
@@ -254,26 +255,58 @@ class Network:
         return values.copy()  # a view would keep the padded batch alive
 
     def _run(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], list[NDArray[np.float32]]]]:
-        for members, shape in self._batches([row.tokens for row in rows]):
-            feed = self._feed([rows[member] for member in members], shape)
-            with self._request() as request:
-                results = request.infer(feed)  # copies: the outputs do not change with the next call
-            values = [np.asarray(results[at], dtype=np.float32) for at in self._outputs]
-            yield members, values
+        lengths = [row.tokens for row in rows]
+        with self._lock:
+            self._calls += 1
+        try:
+            streams, batch_tokens = self._streams(sum(lengths))
+            batches = list(self._batches(lengths, batch_tokens))
+            feeds = (self._feed([rows[member] for member in members], shape) for members, shape in batches)
+            for (members, _), values in zip(batches, streams.run(feeds), strict=True):
+                yield members, [values[at] for at in self._outputs]
+        finally:
+            with self._lock:
+                self._calls -= 1
 
-    def _batches(self, lengths: Sequence[int]) -> Iterator[_Batch]:
+    def _streams(self, tokens: int) -> tuple[Streams, int]:
+        """Return what a call of so many tokens runs through, and the tokens of its batches.
+
+        One batch alone is answered soonest with all processors at work on it. Where several wait, of one call or of
+        several threads, more get done when each has a processor of its own; the network is loaded once more for that.
+        """
+        with self._lock:
+            crowded = self._calls > 1 or tokens >= MANY_TOKENS
+            self._crowded_tokens += tokens if crowded else 0
+            load = self._together is None and self._crowded_tokens >= WORTH_TOKENS
+        if crowded and load and self._loading.acquire(blocking=False):  # others go on as before meanwhile
+            try:
+                if self._together is None:
+                    self._together = self._compile(self._model, "THROUGHPUT")
+            finally:
+                self._loading.release()
+        together = self._together if crowded else None
+        return (self._alone, BATCH_TOKENS) if together is None else (together, STREAM_BATCH_TOKENS)
+
+    def _compile(self, model: openvino.Model, performance: Literal["LATENCY", "THROUGHPUT"]) -> Streams:
+        options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": performance, "ENABLE_CPU_PINNING": False}
+        cache = self._cache
+        if cache is not None and performance == "THROUGHPUT":
+            cache = replace(cache, model=f"{cache.model}-streams")
+        return Streams(compiled_network(core(), model, options, cache), name=self._name)
+
+    def _batches(self, lengths: Sequence[int], batch_tokens: int) -> Iterator[_Batch]:
         order = sorted(range(len(lengths)), key=lambda member: -lengths[member])  # the most memory first
         at = 0
         while at < len(order):
             tokens = self._fixed_tokens or bucket(lengths[order[at]])
             if lengths[order[at]] > tokens:
                 raise ValueError(f"{self._name} takes {tokens} tokens, a row has {lengths[order[at]]}")
-            most = 1 if self._batch_rows else max(1, BATCH_TOKENS // tokens)
+            most = 1 if self._batch_rows else max(1, batch_tokens // tokens)
             members = [m for m in order[at : at + most] if self._fixed_tokens or bucket(lengths[m]) == tokens]
             yield members, (self._batch_rows or len(members), tokens)
             at += len(members)
 
-    def _feed(self, rows: Sequence[Row], shape: tuple[int, int]) -> dict[int, NDArray[Any]]:
+    def _feed(self, rows: Sequence[Row], shape: tuple[int, int]) -> Feed:
         arrays = {name: np.zeros(shape, self._types[name]) for name in self._inputs}
         arrays["input_ids"].fill(self._pad_id)
         if "position_ids" in arrays:
@@ -285,19 +318,6 @@ class Network:
             if row.token_types and "token_type_ids" in arrays:
                 arrays["token_type_ids"][place, : len(row.ids)] = row.token_types
         return {self._inputs[name]: array for name, array in arrays.items()}
-
-    @contextmanager
-    def _request(self) -> Iterator[openvino.InferRequest]:
-        """Lend a request to one thread; as many are made as threads have ever met here."""
-        if os.getpid() != self._process:  # OpenVINO's threads do not survive a fork
-            raise ModelError(f"{self._name} was loaded before this process was made by fork: load it after the fork")
-        with self._requests_lock:
-            request = self._requests.pop() if self._requests else self._compiled.create_infer_request()
-        try:
-            yield request
-        finally:
-            with self._requests_lock:
-                self._requests.append(request)
 
 
 def _set_free(model: openvino.Model, *, outputs: int, per_token: bool) -> tuple[int | None, int | None]:

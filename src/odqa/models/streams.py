@@ -1,0 +1,83 @@
+"""A compiled network with its requests: as many batches run at once as it has streams."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from odqa.errors import ModelError
+
+if TYPE_CHECKING:
+    import openvino
+
+Feed = dict[int, NDArray[Any]]
+
+
+class Streams:
+    """Runs batches through a compiled network. Threads may share one; each gets requests of its own."""
+
+    def __init__(self, compiled: openvino.CompiledModel, *, name: str) -> None:
+        """Take a compiled network; `name` is what errors call it."""
+        self.inputs = compiled.inputs
+        self._compiled, self._name, self._process = compiled, name, os.getpid()
+        self._most = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        self._outputs = len(compiled.outputs)
+        self._idle: list[openvino.InferRequest] = []
+        self._lock = threading.Lock()
+
+    def run(self, feeds: Iterable[Feed]) -> Iterator[list[NDArray[np.float32]]]:
+        """Yield the outputs of each batch, by position, in order; batches are taken as they are needed.
+
+        Raises:
+            ModelError: the network was loaded before this process was made by a fork.
+            RuntimeError: OpenVINO refuses a batch.
+        """
+        if os.getpid() != self._process:  # OpenVINO's threads do not survive a fork
+            raise ModelError(f"{self._name} was loaded before this process was made by fork: load it after the fork")
+        if self._most == 1:
+            yield from map(self._alone, feeds)
+            return
+        running: deque[openvino.InferRequest] = deque()
+        try:
+            for feed in feeds:
+                if len(running) == self._most:
+                    yield self._outcome(running)
+                request = self._request()
+                request.start_async(feed)
+                running.append(request)
+            while running:
+                yield self._outcome(running)
+        finally:
+            for request in running:  # whoever asked has had enough; the requests must be idle when they are lent again
+                request.wait()
+                self._give_back(request)
+
+    def _alone(self, feed: Feed) -> list[NDArray[np.float32]]:
+        request = self._request()
+        try:
+            results = request.infer(feed)  # copies: the outputs do not change with the next call
+            return [np.asarray(results[at], dtype=np.float32) for at in range(self._outputs)]
+        finally:
+            self._give_back(request)
+
+    def _outcome(self, running: deque[openvino.InferRequest]) -> list[NDArray[np.float32]]:
+        request = running.popleft()
+        request.wait()
+        # Copies: the tensors are the request's own, and change with its next batch.
+        values = [np.array(request.get_output_tensor(at).data, dtype=np.float32) for at in range(self._outputs)]
+        self._give_back(request)
+        return values
+
+    def _request(self) -> openvino.InferRequest:
+        with self._lock:
+            return self._idle.pop() if self._idle else self._compiled.create_infer_request()
+
+    def _give_back(self, request: openvino.InferRequest) -> None:
+        with self._lock:
+            self._idle.append(request)

@@ -1,0 +1,139 @@
+"""Where several batches wait they run at once, and nothing else changes."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from odqa import settings
+from odqa.models import registry, runtime
+from odqa.models.opening import open_model
+from odqa.models.runtime import Network, Row
+from odqa.models.streams import Streams
+
+
+def rows(count: int, *, seed: int = 3) -> list[Row]:
+    rng = random.Random(seed)
+    return [Row([101, *(rng.randrange(1000, 20000) for _ in range(rng.randrange(3, 90))), 102]) for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return open_model(registry.find(settings.DEFAULT_ENCODER))[1]
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small batches, and calls of any size are worth the second network."""
+    monkeypatch.setattr(runtime, "STREAM_BATCH_TOKENS", 128)
+    monkeypatch.setattr(runtime, "MANY_TOKENS", 256)
+    monkeypatch.setattr(runtime, "WORTH_TOKENS", 0)
+
+
+@pytest.mark.usefixtures("eager")
+def test_batches_at_once_give_what_one_after_another_gives(network: Network) -> None:
+    given = rows(40)
+    alone = np.concatenate([network.vectors([row]) for row in given])
+    together = network.vectors(given)
+    assert network._together is not None
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    np.testing.assert_array_equal(together, network.vectors(given))
+
+
+@pytest.mark.usefixtures("eager")
+def test_readers_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = open_model(registry.find(settings.DEFAULT_READER))[1]
+    given = [Row(row.ids, [0] * 2 + [1] * (len(row.ids) - 2)) for row in rows(30)]
+    for row, (start, end) in zip(given, reader.logits(given), strict=True):
+        ((alone_start, alone_end),) = reader.logits([row])
+        assert start.shape == end.shape == (row.tokens,)
+        np.testing.assert_allclose(np.stack([start, end]), np.stack([alone_start, alone_end]), atol=1e-3)
+
+
+@pytest.mark.usefixtures("eager")
+def test_threads_get_their_own(network: Network) -> None:
+    given = [rows(9, seed=seed) for seed in range(12)]
+    wanted = [network.vectors(one) for one in given]
+    with ThreadPoolExecutor(6) as pool:
+        for _ in range(3):
+            for found, expected in zip(pool.map(network.vectors, given), wanted, strict=True):
+                np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert network._calls == 0
+
+
+def test_little_work_does_not_load_it_a_second_time() -> None:
+    network = open_model(registry.find(settings.DEFAULT_ENCODER))[1]
+    network.vectors(rows(20))
+    for _ in range(3):
+        network.vectors(rows(1))
+    assert network._together is None
+
+
+class CountingRequest:
+    """Gives what it is fed, when it is waited for; knows whether it is at work."""
+
+    def __init__(self) -> None:
+        self.fed: np.ndarray | None = None
+
+    def start_async(self, feed: dict[int, np.ndarray]) -> None:
+        assert self.fed is None, "a request at work was lent"
+        if feed[0][0] < 0:
+            raise RuntimeError("refused")
+        self.fed = feed[0]
+
+    def wait(self) -> None:
+        assert self.fed is not None
+        self.given, self.fed = self.fed, None
+        if self.given[0] == 13:
+            raise RuntimeError("failed")
+
+    def get_output_tensor(self, _at: int) -> CountingRequest:
+        return self
+
+    @property
+    def data(self) -> np.ndarray:
+        return self.given
+
+
+class CountingNetwork:
+    inputs = outputs = ("one",)
+
+    def __init__(self) -> None:
+        self.requests: list[CountingRequest] = []
+
+    def get_property(self, name: str) -> int:
+        assert name == "OPTIMAL_NUMBER_OF_INFER_REQUESTS"
+        return 3
+
+    def create_infer_request(self) -> CountingRequest:
+        self.requests.append(CountingRequest())
+        return self.requests[-1]
+
+
+def feeds(*values: float) -> list[dict[int, np.ndarray]]:
+    return [{0: np.array([value], np.float32)} for value in values]
+
+
+def test_no_more_at_once_than_there_are_streams_and_in_order() -> None:
+    compiled = CountingNetwork()
+    streams = Streams(compiled, name="x")  # type: ignore[arg-type]
+    for _ in range(3):
+        assert [float(value[0]) for (value,) in streams.run(feeds(*range(10)))] == list(range(10))
+    assert len(compiled.requests) == 3
+    assert list(streams.run([])) == []
+
+
+@pytest.mark.parametrize("bad", [-1, 13])
+def test_what_fails_and_what_is_given_up_leaves_no_request_at_work(bad: float) -> None:
+    compiled = CountingNetwork()
+    streams = Streams(compiled, name="x")  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError):
+        list(streams.run(feeds(1, 2, 3, bad, 4, 5)))
+    run = streams.run(feeds(*range(8)))
+    assert float(next(run)[0][0]) == 0
+    run.close()
+    assert all(request.fed is None for request in streams._idle)
+    assert [float(value[0]) for (value,) in streams.run(feeds(*range(5)))] == list(range(5))
