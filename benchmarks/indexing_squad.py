@@ -24,6 +24,7 @@ from figures import Measured, Spread, figure
 from made_index import index_lines
 from material import Piece, chosen, mean_tokens, paragraphs, write_lines
 from odqa import settings
+from odqa.ingest.chunker import PassageChunker
 from odqa.models.registry import BUNDLED
 from odqa.retriever.encoder import DenseEncoder, load_encoder
 from published import published_network
@@ -38,8 +39,8 @@ Ways = dict[str, Callable[[], object]]
 def measure(options: argparse.Namespace, work: Path) -> Measured:
     """Time all ways in turn on the same paragraphs."""
     count = 6 if options.quick else options.passages
-    texts = chosen([piece.text for piece in paragraphs(options.squad)], count)
     encoder = load_encoder(settings.DEFAULT_ENCODER)
+    texts = chosen(whole([piece.text for piece in paragraphs(options.squad)], encoder), count)
     measured = Measured(settings={"passages": count, "tokens": round(mean_tokens(texts), 1), "rounds": options.rounds})
     with fresh_folder(work) as folder:
         lines = write_lines(folder / "paragraphs.jsonl", [Piece("", text) for text in texts])
@@ -65,6 +66,12 @@ def measure(options: argparse.Namespace, work: Path) -> Measured:
         rate = Spread.of([count / one for one in of_rounds])
         measured.figures.append(figure(f"{name}: passages per second", rate, "passages/s"))
     return measured
+
+
+def whole(texts: list[str], encoder: DenseEncoder) -> list[str]:
+    """Return the paragraphs that become one passage each: of others the reference loop sees only the beginning."""
+    chunker = PassageChunker(encoder.tokenizer)
+    return [text for text in texts if len(chunker.split(text, title="", sections=())) == 1]
 
 
 def indexed(folder: Path, lines: Path, encoder: DenseEncoder, count: int) -> None:

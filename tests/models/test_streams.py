@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,7 +13,7 @@ from odqa import settings
 from odqa.models import registry, runtime
 from odqa.models.opening import open_model
 from odqa.models.runtime import Network, Row
-from odqa.models.streams import Streams
+from odqa.models.streams import Feed, Streams
 
 
 def rows(count: int, *, seed: int = 3) -> list[Row]:
@@ -29,23 +30,32 @@ def network() -> Network:
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small batches, and calls of any size are worth the second network."""
     monkeypatch.setattr(runtime, "STREAM_BATCH_TOKENS", 128)
-    monkeypatch.setattr(runtime, "MANY_TOKENS", 256)
     monkeypatch.setattr(runtime, "WORTH_TOKENS", 0)
+
+
+def loaded(network: Network) -> Streams:
+    """Wait until the network is loaded for several batches at once."""
+    network.vectors(rows(2)) if len(network._outputs) == 1 else network.logits(rows(2))
+    assert network._loader is not None
+    network._loader.join()
+    assert network._together is not None
+    return network._together
 
 
 @pytest.mark.usefixtures("eager")
 def test_batches_at_once_give_what_one_after_another_gives(network: Network) -> None:
     given = rows(40)
     alone = np.concatenate([network.vectors([row]) for row in given])
+    loaded(network)
     together = network.vectors(given)
-    assert network._together is not None
     np.testing.assert_allclose(together, alone, atol=1e-5)
     np.testing.assert_array_equal(together, network.vectors(given))
 
 
 @pytest.mark.usefixtures("eager")
-def test_readers_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readers_too() -> None:
     reader = open_model(registry.find(settings.DEFAULT_READER))[1]
+    loaded(reader)
     given = [Row(row.ids, [0] * 2 + [1] * (len(row.ids) - 2)) for row in rows(30)]
     for row, (start, end) in zip(given, reader.logits(given), strict=True):
         ((alone_start, alone_end),) = reader.logits([row])
@@ -55,6 +65,7 @@ def test_readers_too(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("eager")
 def test_threads_get_their_own(network: Network) -> None:
+    loaded(network)
     given = [rows(9, seed=seed) for seed in range(12)]
     wanted = [network.vectors(one) for one in given]
     with ThreadPoolExecutor(6) as pool:
@@ -62,6 +73,40 @@ def test_threads_get_their_own(network: Network) -> None:
             for found, expected in zip(pool.map(network.vectors, given), wanted, strict=True):
                 np.testing.assert_allclose(found, expected, atol=1e-5)
     assert network._calls == 0
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_few_rows_are_parted_among_the_streams(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    streams, ran = loaded(network), []
+    monkeypatch.setattr(runtime, "STREAM_BATCH_TOKENS", 768)
+
+    def run(feeds: Iterable[Feed]) -> Iterator[list[np.ndarray]]:
+        found = list(feeds)
+        ran.append([feed[0].shape for feed in found])
+        yield from Streams.run(streams, found)
+
+    monkeypatch.setattr(streams, "run", run)
+    monkeypatch.setattr(streams, "most", 2)
+    network.vectors([Row([101] * 60)] * 2)
+    network.vectors([Row([101] * 60)] * 5)
+    network.vectors([Row([101] * 60)])
+    assert ran == [[(1, 64)] * 2, [(2, 64), (2, 64), (1, 64)]]
+
+
+def test_what_cannot_be_loaded_twice_goes_on_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = open_model(registry.find(settings.DEFAULT_ENCODER))[1]
+    before = network.vectors(rows(5))
+
+    def compile_no_more(*_: object) -> Streams:
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(network, "_compile", compile_no_more)
+    monkeypatch.setattr(runtime, "WORTH_TOKENS", 0)
+    for _ in range(3):
+        np.testing.assert_array_equal(network.vectors(rows(5)), before)
+    assert network._loader is not None
+    network._loader.join()
+    assert network._together is None
 
 
 def test_little_work_does_not_load_it_a_second_time() -> None:

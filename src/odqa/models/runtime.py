@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
 LENGTH_BUCKETS = (16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 448, 512)
 BATCH_TOKENS = 1536  # a batch holds about so many tokens, padding included
 STREAM_BATCH_TOKENS = 768  # the same where several batches run at once
-MANY_TOKENS = 4 * STREAM_BATCH_TOKENS  # of one call, from which on its batches run at once
-# Tokens that have run, or would have, beside others before a network is loaded a second time for it: what that takes.
+# Tokens that were run where several rows waited, before a network is loaded a second time for that: what loading costs.
 WORTH_TOKENS = 20_000
 LONGEST_WORD = 100  # code points; BERT's own rule: a longer word becomes [UNK]
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
@@ -194,9 +194,10 @@ class Network:
             ModelError: OpenVINO refuses the file, or its inputs or outputs are not those of the registry.
         """
         self._cache, self._name, self._pad_id = cache, network.name, pad_id
-        self._lock, self._loading = threading.Lock(), threading.Lock()
-        self._calls, self._crowded_tokens = 0, 0  # under way; and how many tokens were run where several batches wait
+        self._lock = threading.Lock()
+        self._calls, self._crowded_tokens = 0, 0  # under way; and how many tokens were run where several rows waited
         self._together: Streams | None = None
+        self._loader: threading.Thread | None = None
         try:
             model = core().read_model(network, weights)
             self._batch_rows, self._fixed_tokens = _set_free(model, outputs=len(outputs), per_token=per_token)
@@ -258,8 +259,13 @@ class Network:
         lengths = [row.tokens for row in rows]
         with self._lock:
             self._calls += 1
+            crowded = self._calls > 1 or len(rows) > 1
         try:
-            streams, batch_tokens = self._streams(sum(lengths))
+            together = self._several(sum(lengths)) if crowded else None
+            streams = together or self._alone
+            batch_tokens = BATCH_TOKENS
+            if together:  # a few rows are parted among all streams
+                batch_tokens = min(STREAM_BATCH_TOKENS, -(-sum(lengths) // together.most))
             batches = list(self._batches(lengths, batch_tokens))
             feeds = (self._feed([rows[member] for member in members], shape) for members, shape in batches)
             for (members, _), values in zip(batches, streams.run(feeds), strict=True):
@@ -268,24 +274,22 @@ class Network:
             with self._lock:
                 self._calls -= 1
 
-    def _streams(self, tokens: int) -> tuple[Streams, int]:
-        """Return what a call of so many tokens runs through, and the tokens of its batches.
+    def _several(self, tokens: int) -> Streams | None:
+        """Return the network that runs several batches at once, if it is loaded; load it beside when it is worth it.
 
-        One batch alone is answered soonest with all processors at work on it. Where several wait, of one call or of
-        several threads, more get done when each has a processor of its own; the network is loaded once more for that.
+        A row alone is answered soonest with all processors at work on it. Where several wait, of one call or of several
+        threads, more gets done when each batch has a processor of its own.
         """
         with self._lock:
-            crowded = self._calls > 1 or tokens >= MANY_TOKENS
-            self._crowded_tokens += tokens if crowded else 0
-            load = self._together is None and self._crowded_tokens >= WORTH_TOKENS
-        if crowded and load and self._loading.acquire(blocking=False):  # others go on as before meanwhile
-            try:
-                if self._together is None:
-                    self._together = self._compile(self._model, "THROUGHPUT")
-            finally:
-                self._loading.release()
-        together = self._together if crowded else None
-        return (self._alone, BATCH_TOKENS) if together is None else (together, STREAM_BATCH_TOKENS)
+            self._crowded_tokens += tokens
+            if self._crowded_tokens >= WORTH_TOKENS and self._loader is None:
+                self._loader = threading.Thread(target=self._load_together)  # no daemon: it runs native code
+                self._loader.start()
+        return self._together
+
+    def _load_together(self) -> None:
+        with contextlib.suppress(RuntimeError):  # for want of memory; all goes on as before
+            self._together = self._compile(self._model, "THROUGHPUT")
 
     def _compile(self, model: openvino.Model, performance: Literal["LATENCY", "THROUGHPUT"]) -> Streams:
         options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": performance, "ENABLE_CPU_PINNING": False}
