@@ -75,22 +75,21 @@ def test_threads_get_their_own(network: Network) -> None:
     assert network._calls == 0
 
 
-@pytest.mark.usefixtures("eager")
-def test_a_few_rows_are_parted_among_the_streams(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    streams, ran = loaded(network), []
-    monkeypatch.setattr(runtime, "STREAM_BATCH_TOKENS", 768)
+def test_a_call_of_few_tokens_runs_row_by_row(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
 
-    def run(feeds: Iterable[Feed]) -> Iterator[list[np.ndarray]]:
-        found = list(feeds)
-        ran.append([feed[0].shape for feed in found])
-        yield from Streams.run(streams, found)
+    class Watched:
+        def run(self, feeds: Iterable[Feed]) -> Iterator[list[np.ndarray]]:
+            found = list(feeds)
+            ran.append([feed[0].shape for feed in found])
+            yield from streams.run(found)
 
-    monkeypatch.setattr(streams, "run", run)
-    monkeypatch.setattr(streams, "most", 2)
-    network.vectors([Row([101] * 60)] * 2)
-    network.vectors([Row([101] * 60)] * 5)
-    network.vectors([Row([101] * 60)])
-    assert ran == [[(1, 64)] * 2, [(2, 64), (2, 64), (1, 64)]]
+    streams = network._alone
+    monkeypatch.setattr(network, "_together", None)
+    monkeypatch.setattr(network, "_alone", Watched())
+    network.vectors([Row([101] * 60)] * 3)
+    network.vectors([Row([101] * 60)] * 40)
+    assert ran == [[(1, 64)] * 3, [(24, 64), (16, 64)]]
 
 
 def test_what_cannot_be_loaded_twice_goes_on_as_before(monkeypatch: pytest.MonkeyPatch) -> None:

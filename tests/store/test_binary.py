@@ -11,7 +11,7 @@ from store_cases import IDENTITY, brute_force, prepared
 
 from odqa import settings
 from odqa.store import vector_index
-from odqa.store.binary import BinaryCodes, centre_of, code_bytes, to_bits
+from odqa.store.binary import BinaryCodes, agreement, centre_of, code_bytes, to_bits
 from odqa.store.index import Index
 from odqa.store.lock import FolderLock
 from odqa.store.vector_index import SegmentedVectorIndex
@@ -247,3 +247,32 @@ def test_a_binary_snapshot_is_checked_and_mends_no_vector(tmp_path: Path) -> Non
     report = Index.check(folder, repair=True)
     assert report.clean and len(report.lost) == 1  # the document of the vector that nobody holds
     assert Index.check(folder).problems == ()
+
+
+def test_agreement_is_the_sum_of_the_values_whose_bits_are_set() -> None:
+    rng = np.random.default_rng(5)
+    for width in (8, 13, 64):
+        rows = rng.standard_normal((7, width)).astype(np.float32)
+        centre = rng.standard_normal(width).astype(np.float32)
+        query = rng.standard_normal(width).astype(np.float32)
+        wanted = [sum(query[i] - centre[i] for i in range(width) if row[i] > centre[i]) for row in rows]
+        np.testing.assert_allclose(agreement(to_bits(rows, centre), query, centre), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_agreement_finds_what_the_hamming_distance_ranks_low(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many vectors are compared in full, but chosen among more: more of the nearest are found."""
+    vectors = made(20_000, 256)
+    index = vectors.index()
+    rng = np.random.default_rng(4)
+    queries = rng.standard_normal((30, 256)).astype(np.float32)
+    exact = ((vectors.rows.astype(np.float32)[None] - queries[:, None]) ** 2).sum(axis=2).argsort(axis=1)[:, :5]
+    monkeypatch.setattr(vector_index, "LEAST_CANDIDATES", 100)
+
+    def recall() -> float:
+        found = index.search(queries, top_k=5)[1]
+        return float(np.mean([len(set(vectors.ids[a]) & set(b)) / 5 for a, b in zip(exact, found, strict=True)]))
+
+    with_agreement = recall()
+    monkeypatch.setattr(vector_index, "LEAST_NEAR", 100)
+    monkeypatch.setattr(vector_index, "NEAR_SHARE", 0.0)
+    assert with_agreement > recall() + 0.1

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 LENGTH_BUCKETS = (16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 448, 512)
 BATCH_TOKENS = 1536  # a batch holds about so many tokens, padding included
 STREAM_BATCH_TOKENS = 768  # the same where several batches run at once
+# A call of no more tokens runs row by row: OpenVINO makes kernels for every shape that it meets, which takes longer than
+# a few rows do, and rows alone have as many shapes as there are buckets.
+FEW_TOKENS = 2048
 # Tokens that were run where several rows waited, before a network is loaded a second time for that: what loading costs.
 WORTH_TOKENS = 20_000
 LONGEST_WORD = 100  # code points; BERT's own rule: a longer word becomes [UNK]
@@ -263,10 +266,8 @@ class Network:
         try:
             together = self._several(sum(lengths)) if crowded else None
             streams = together or self._alone
-            batch_tokens = BATCH_TOKENS
-            if together:  # a few rows are parted among all streams
-                batch_tokens = min(STREAM_BATCH_TOKENS, -(-sum(lengths) // together.most))
-            batches = list(self._batches(lengths, batch_tokens))
+            batch_tokens = STREAM_BATCH_TOKENS if together else BATCH_TOKENS
+            batches = list(self._batches(lengths, batch_tokens if sum(lengths) > FEW_TOKENS else 1))
             feeds = (self._feed([rows[member] for member in members], shape) for members, shape in batches)
             for (members, _), values in zip(batches, streams.run(feeds), strict=True):
                 yield members, [values[at] for at in self._outputs]

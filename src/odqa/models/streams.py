@@ -20,18 +20,13 @@ Feed = dict[int, NDArray[Any]]
 
 
 class Streams:
-    """Runs batches through a compiled network. Threads may share one; each gets requests of its own.
-
-    Attributes:
-        inputs: the network's, in order.
-        most: batches of one call that run at once.
-    """
+    """Runs batches through a compiled network. Threads may share one; each gets requests of its own."""
 
     def __init__(self, compiled: openvino.CompiledModel, *, name: str) -> None:
         """Take a compiled network; `name` is what errors call it."""
         self.inputs = compiled.inputs
         self._compiled, self._name, self._process = compiled, name, os.getpid()
-        self.most = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        self._most = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._outputs = len(compiled.outputs)
         self._idle: list[openvino.InferRequest] = []
         self._lock = threading.Lock()
@@ -45,13 +40,13 @@ class Streams:
         """
         if os.getpid() != self._process:  # OpenVINO's threads do not survive a fork
             raise ModelError(f"{self._name} was loaded before this process was made by fork: load it after the fork")
-        if self.most == 1:
+        if self._most == 1:
             yield from map(self._alone, feeds)
             return
         running: deque[openvino.InferRequest] = deque()
         try:
             for feed in feeds:
-                if len(running) == self.most:
+                if len(running) == self._most:
                     yield self._outcome(running)
                 request = self._request()
                 request.start_async(feed)

@@ -24,17 +24,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from odqa.protocols import PassageIds, Vectors
-from odqa.store.binary import BinaryCodes, to_bits
+from odqa.store.binary import BinaryCodes, agreement, to_bits
 from odqa.store.codes import CODE, Codes, to_codes
 
 # Up to so many allowed rows of a segment are gathered and scanned; above, a bitmap over all its rows is cheaper.
 GATHERED_ROWS = 1000
 # The same for a binary segment, where gathering means reading from SQLite, and the other way is not exact.
 GATHERED_BINARY_ROWS = 4000
-# Candidates of a binary segment: so many for each neighbour asked for, and at least so many. Measured on real vectors
-# among 400,000 made ones: 100 candidates hold 0.989 of the nearest 5, 200 hold 0.998, 400 all (docs/decisions.md).
-CANDIDATES_PER_NEIGHBOUR = 4
-LEAST_CANDIDATES = 200
+# Of a binary segment, the nearest by Hamming distance are compared by `agreement`, and the best of those in full: so
+# many for each neighbour asked for, at least so many, and of the first a share of all (docs/decisions.md).
+NEAR_PER_NEIGHBOUR, LEAST_NEAR, NEAR_SHARE = 8, 2000, 1 / 250
+CANDIDATES_PER_NEIGHBOUR, LEAST_CANDIDATES = 4, 300
 
 Distances = NDArray[np.float32]
 Fetch = Callable[[PassageIds], tuple[PassageIds, Codes]]
@@ -128,8 +128,16 @@ class _BinarySegment(_Rows):
             mask, count = np.zeros(len(self.ids), dtype=np.bool_), len(chosen)
             mask[chosen] = True
         wanted = min(count, max(LEAST_CANDIDATES, CANDIDATES_PER_NEIGHBOUR * top_k))
-        _, rows = _scan(self.view, to_bits(queries, self.binary.centre), top_k=wanted, mask=mask)
+        near = min(count, max(wanted, LEAST_NEAR, NEAR_PER_NEIGHBOUR * top_k, int(count * NEAR_SHARE)))
+        _, rows = _scan(self.view, to_bits(queries, self.binary.centre), top_k=near, mask=mask)
+        if wanted < near:
+            rows = np.stack([self._agreeing(query, found, wanted) for query, found in zip(queries, rows, strict=True)])
         return self._nearest_of(self.ids[rows], queries, top_k=min(top_k, wanted))
+
+    def _agreeing(self, query: NDArray[np.float32], rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+        """Return the `count` of some rows whose codes agree best with a query, in any order."""
+        found = agreement(self.binary.bits[rows], query, self.binary.centre)
+        return rows[np.argpartition(-found, count - 1)[:count]]
 
     def _nearest_of(self, candidates: PassageIds, queries: Vectors, *, top_k: int) -> tuple[Distances, PassageIds]:
         """Compare the vectors of candidates [n, m] with their queries [n, width]."""
