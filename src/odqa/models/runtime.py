@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 LENGTH_BUCKETS = (16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 448, 512)
 BATCH_TOKENS = 1536  # a batch holds about so many tokens, padding included
 STREAM_BATCH_TOKENS = 768  # the same where several batches run at once
-# A call of no more tokens runs row by row: OpenVINO makes kernels for every shape that it meets, which takes longer than
-# a few rows do, and rows alone have as many shapes as there are buckets.
+# A call of no more tokens runs row by row: OpenVINO makes kernels for every shape that it meets, which takes longer
+# than a few rows do, and rows alone have as many shapes as there are buckets.
 FEW_TOKENS = 2048
 # Tokens that were run where several rows waited, before a network is loaded a second time for that: what loading costs.
 WORTH_TOKENS = 20_000
