@@ -108,6 +108,15 @@ def test_what_cannot_be_loaded_twice_goes_on_as_before(monkeypatch: pytest.Monke
     assert network._together is None
 
 
+def test_a_large_network_is_never_loaded_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "MOST_WEIGHT_BYTES", 1000)
+    monkeypatch.setattr(runtime, "WORTH_TOKENS", 0)
+    network = open_model(registry.find(settings.DEFAULT_ENCODER))[1]
+    network.vectors(rows(5))
+    assert network._loader is None
+    assert network._model is None
+
+
 def test_little_work_does_not_load_it_a_second_time() -> None:
     network = open_model(registry.find(settings.DEFAULT_ENCODER))[1]
     network.vectors(rows(20))

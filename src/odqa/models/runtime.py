@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from odqa.errors import ModelError
-from odqa.models.compiled import CompiledCache, compiled_network
+from odqa.models.compiled import MOST_WEIGHT_BYTES, CompiledCache, compiled_network
 from odqa.models.streams import Feed, Streams
 from odqa.protocols import Encoding, Vectors
 
@@ -206,7 +206,9 @@ class Network:
             self._batch_rows, self._fixed_tokens = _set_free(model, outputs=len(outputs), per_token=per_token)
             if self._fixed_tokens is not None:  # a reshape that failed half-way must leave no trace
                 model = core().read_model(network, weights)
-            self._model, self._alone = model, self._compile(model, "LATENCY")
+            self._alone = self._compile(model, "LATENCY")
+            # A second time it takes its memory once more, which for the largest readers is gigabytes.
+            self._model = model if weights.stat().st_size <= MOST_WEIGHT_BYTES else None
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise ModelError(f"OpenVINO cannot load {network}: {reason}; restore the file") from error
@@ -283,14 +285,16 @@ class Network:
         """
         with self._lock:
             self._crowded_tokens += tokens
-            if self._crowded_tokens >= WORTH_TOKENS and self._loader is None:
-                self._loader = threading.Thread(target=self._load_together)  # no daemon: it runs native code
-                self._loader.start()
+            model = self._model if self._crowded_tokens >= WORTH_TOKENS else None
+            if model is not None:
+                self._model = None
+                self._loader = threading.Thread(target=self._load_together, args=(model,))
+                self._loader.start()  # no daemon: it runs native code
         return self._together
 
-    def _load_together(self) -> None:
+    def _load_together(self, model: openvino.Model) -> None:
         with contextlib.suppress(RuntimeError):  # for want of memory; all goes on as before
-            self._together = self._compile(self._model, "THROUGHPUT")
+            self._together = self._compile(model, "THROUGHPUT")
 
     def _compile(self, model: openvino.Model, performance: Literal["LATENCY", "THROUGHPUT"]) -> Streams:
         options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": performance, "ENABLE_CPU_PINNING": False}
