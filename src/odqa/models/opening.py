@@ -8,7 +8,6 @@ import weakref
 from collections.abc import Mapping
 
 from odqa.errors import ModelError
-from odqa.models import ahead
 from odqa.models.compiled import cache_of
 from odqa.models.registry import ENCODE, ModelSpec, folder, verify
 from odqa.models.runtime import Network, Tokenizer
@@ -19,18 +18,12 @@ _tokenizers_lock = threading.Lock()
 
 
 def open_model(spec: ModelSpec, *, environment: Mapping[str, str] = os.environ) -> tuple[Tokenizer, Network]:
-    """Verify a model's files, then load its vocabulary and its network; or take it, if it was loaded ahead.
+    """Verify a model's files, then load its vocabulary and its network.
 
     Raises:
         DamagedModelError: a file is missing or is not the one that the registry names.
         ModelError: the files cannot be loaded.
     """
-    begun = ahead.take(spec) if environment is os.environ else None
-    return load_model(spec, environment=environment) if begun is None else begun.result()
-
-
-def load_model(spec: ModelSpec, *, environment: Mapping[str, str] = os.environ) -> tuple[Tokenizer, Network]:
-    """Do what `open_model` does, from the files."""
     verify(spec, environment=environment)
     paths = {file.role: folder(spec, environment=environment) / file.name for file in spec.files}
     tokenizer = _tokenizer(spec, environment=environment)
