@@ -1,9 +1,9 @@
 """Fit what stands between the models and the answer, on the held-out articles of the training file.
 
 `fusion` compares weights of the fusion by recall@5. `look` fits the weights of the second look, and measures those that
-were fitted on the other half of the articles. `reader` fits the weights of the final order and the logistic model of
-the probability, and writes them into the registry. Unanswerable questions are made by asking over the same index with
-the passages of the question's own article excluded.
+were fitted on the other half of the articles. `reader` fits the weights of the final order, which passages are left
+unread, and the logistic model of the probability, and writes them into the registry. Unanswerable questions are made by
+asking over the same index with the passages of the question's own article excluded.
 """
 
 from __future__ import annotations

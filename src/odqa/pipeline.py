@@ -286,8 +286,14 @@ class QuestionAnswering:
                 if as_omz:
                     found = self._read_as_omz(spec, group, retrieved, n_best=n_best)
                 else:
-                    model, scale = self._loaded(spec), spec.calibration
-                    found = read_answers(model, group, retrieved, calibration=scale, n_best=n_best, read_all=read_all)
+                    found = read_answers(
+                        self._loaded(spec),
+                        group,
+                        retrieved,
+                        calibration=spec.calibration,
+                        n_best=n_best,
+                        read_all=read_all,
+                    )
                 seconds = (time.perf_counter() - began) / len(group)
                 for question, best, passages in zip(group, found, retrieved, strict=True):
                     yield QueryResult(question, accepted(best, threshold=least), best, passages, seconds)

@@ -1,4 +1,4 @@
-"""The only file that knows OpenVINO and the tokenizers library: text -> word pieces, rows of ids -> numbers."""
+"""Text -> word pieces, rows of ids -> numbers: the tokenizers library, and networks in OpenVINO."""
 
 from __future__ import annotations
 
