@@ -24,6 +24,7 @@ FLOORS = {
     "models": 2,
     "store": 2,
     "metrics": 2,
+    "words": 2,
     "retriever": 3,
     "reader": 3,
     "indexing": 4,

@@ -126,9 +126,7 @@ ProfileOption = Annotated[
 ]
 ReadAllOption = Annotated[
     bool,
-    typer.Option(
-        "--read-all", help="Read passages, too, that can hardly hold a better answer: slower, finds more other answers."
-    ),
+    typer.Option("--read-all", help="Read every passage, and whole: slower, finds more other answers."),
 ]
 StagesOption = Annotated[
     list[str] | None,

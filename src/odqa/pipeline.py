@@ -235,8 +235,8 @@ class QuestionAnswering:
             profile: "default", or "omz" to read and score as the Open Model Zoo's demo does (`odqa.reader.omz`), for
                 comparison: the best span of a window by its own softmax, and never "no answer".
             reader: Name of another reader than the index was opened with; it stays loaded until `close`.
-            read_all: Read passages, too, that can hardly hold a better answer than those before them; takes longer, and
-                finds more places of an answer and more other answers.
+            read_all: Read every passage, and whole, not only those that may hold a better answer than those before
+                them and their best part; takes longer, and finds more places of an answer and more other answers.
 
         Raises:
             ValueError: a blank question, `top_k` or `n_best` below 1, an unknown mode or profile, a threshold for

@@ -166,7 +166,8 @@ class QueryResult:
 
     `answer` is the best answer, or None when none is probable enough: the documents do not say. `answers` are the best
     candidates in order, kept even then, so that a caller can look below the threshold. `passages` are those that were
-    retrieved; the reader leaves out some that can hardly hold a better answer, unless `read_all` was asked for.
+    retrieved; the reader leaves out some that can hardly hold a better answer, and parts of others, unless `read_all`
+    was asked for.
     """
 
     question: str

@@ -148,3 +148,49 @@ def test_where_no_score_is_above_the_limit_the_best_answer_is_that_of_reading_ev
     found = read_answers(TableReader(scores), questions, retrieved, calibration=staged, n_best=1)
     # Where two scores are equal up to rounding, either may be first.
     assert [best.score for (best,) in found] == pytest.approx([best.score for (best,) in all_read])
+
+
+LONG = " ".join(["Nothing of interest happened there on that long day."] * 30)
+TELLING = "The lighthouse of Skarn was built by Olaf."
+
+
+class OlafReader:
+    """Finds Olaf, the surer the earlier the passage; remembers what it was given."""
+
+    name = "olaf"
+
+    def __init__(self) -> None:
+        self.given: list[str] = []
+
+    def read(self, question: str, passages: Sequence[str], *, n_best: int) -> list[SpanCandidate]:
+        self.given += passages
+        places = [(n, text.find("Olaf")) for n, text in enumerate(passages)]
+        return [SpanCandidate(n, Span(at, at + 4), -1.0 - n) for n, at in places if at >= 0]
+
+    def read_many(
+        self, questions: Sequence[str], passages: Sequence[Sequence[str]], *, n_best: int
+    ) -> list[list[SpanCandidate]]:
+        return [self.read(q, p, n_best=n_best) for q, p in zip(questions, passages, strict=True)]
+
+
+def test_later_passages_are_read_in_part_and_spans_count_from_their_start() -> None:
+    reader, text = OlafReader(), f"{LONG} {TELLING} {LONG}"
+    question, row = "Who built the lighthouse of Skarn?", passages_of([1.0, 0.9, 0.8], [text, "Olaf.", text])
+    (found,) = read_in_stages(reader, [question], [row], calibration=STAGED, n_best=1)
+    at = text.index("Olaf")
+    assert found == [
+        SpanCandidate(0, Span(at, at + 4), -1.0),
+        SpanCandidate(1, Span(0, 4), -1.0),
+        SpanCandidate(2, Span(at, at + 4), -2.0),
+    ]
+    whole, short, part = reader.given
+    assert (whole, short) == (text, "Olaf.")
+    assert TELLING in part
+    assert len(part) <= 1000
+
+
+def test_with_read_all_every_passage_is_read_whole() -> None:
+    reader, text = OlafReader(), f"{LONG} {TELLING} {LONG}"
+    row = passages_of([1.0, 0.9], [text, text])
+    read_in_stages(reader, ["Who built Skarn?"], [row], calibration=STAGED, n_best=1, read_all=True)
+    assert reader.given == [text, text]

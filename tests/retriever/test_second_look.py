@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odqa.retriever.second_look import Evidence, evidence
-from odqa.retriever.words import stem, telling, words_of
+from odqa.words import stem, telling, words_of
 
 QUESTION = "Who designed the tower?"  # telling: designed, tower; pairs: who designed, designed the, the tower
 

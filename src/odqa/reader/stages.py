@@ -3,7 +3,7 @@
 The final score of an answer is its reader score less what its passage lacks in retrieval (`odqa.reader.merge`), and the
 second part is known before anything is read. So it is known, too, which reader score a passage would need to win; where
 readers hardly ever give one that high, the passage is left unread. How high that is was fitted on held-out articles
-(`Calibration.unread_above`, docs/decisions.md).
+(`Calibration.unread_above`, docs/decisions.md). Of the others that are read, a part is (`odqa.reader.focus`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from odqa import settings
 from odqa.models.registry import Calibration
 from odqa.protocols import Reader, SpanCandidate
+from odqa.reader.focus import focus
 from odqa.reader.merge import answers
-from odqa.types import Answer, RetrievedPassage
+from odqa.types import Answer, RetrievedPassage, Span
 
 
 def read_answers(
@@ -48,8 +49,9 @@ def read_in_stages(
     """Return each question's candidates, best first by the reader's score; `passage` is the place in `retrieved`.
 
     Passages are read in the order in which they were retrieved, `settings.READ_STAGES` of them at a time and then all
-    others, and those of several questions together. With `read_all`, or a calibration without `unread_above`, every
-    passage is read.
+    others, and those of several questions together: those of the first stage whole, of the others the sentences that
+    say most of the question. With `read_all`, or a calibration without `unread_above`, every passage is read, and
+    whole.
 
     Args:
         reader: reads several questions with their passages.
@@ -57,7 +59,7 @@ def read_in_stages(
         retrieved: the passages of each question, best first.
         calibration: the weights of the final score, and from which score on a passage is left unread.
         n_best: most candidates of a passage.
-        read_all: leave no passage unread.
+        read_all: leave no passage unread, nor any part of one.
 
     Raises:
         ValueError: as the reader does.
@@ -81,14 +83,31 @@ def read_in_stages(
         if not asked:
             continue
         texts = [[retrieved[at][place].passage.text for place in wanted[at]] for at in asked]
-        for at, spans in zip(
-            asked, reader.read_many([questions[at] for at in asked], texts, n_best=n_best), strict=True
-        ):
+        read = _read(reader, [questions[at] for at in asked], texts, n_best=n_best, whole=not number)
+        for at, spans in zip(asked, read, strict=True):
             for span in spans:
                 place = wanted[at][span.passage]
                 found[at].append(SpanCandidate(place, span.span, span.score))
                 best[at] = max(best[at], calibration.reader_weight * span.score - gaps[at][place])
     return [sorted(spans, key=lambda c: (-c.score, c.passage, c.span)) for spans in found]
+
+
+def _read(
+    reader: Reader, questions: Sequence[str], texts: Sequence[Sequence[str]], *, n_best: int, whole: bool
+) -> list[list[SpanCandidate]]:
+    """Read passages, `whole` or in part; spans count from the start of the passage either way."""
+    if whole:
+        return reader.read_many(questions, texts, n_best=n_best)
+    parts = [[focus(question, text) for text in own] for question, own in zip(questions, texts, strict=True)]
+    cut = [[part.of(text) for part, text in zip(*pair, strict=True)] for pair in zip(parts, texts, strict=True)]
+    return [
+        [
+            SpanCandidate(c.passage, Span(at + c.span.start, at + c.span.end), c.score)
+            for c in spans
+            for at in (own[c.passage].start,)
+        ]
+        for own, spans in zip(parts, reader.read_many(questions, cut, n_best=n_best), strict=True)
+    ]
 
 
 def _stages(passages: int) -> list[range]:

@@ -13,8 +13,8 @@ from odqa import settings
 from odqa.protocols import Encoder, PassageIds, Vectors
 from odqa.retriever.frequent import near_pairs, rarest
 from odqa.retriever.second_look import Evidence, evidence
-from odqa.retriever.words import telling, words_of
 from odqa.types import Passage, RetrievedPassage
+from odqa.words import telling, words_of
 
 
 class SearchableIndex(Protocol):

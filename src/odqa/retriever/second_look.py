@@ -7,16 +7,13 @@ the words of the question stand together in a single sentence, which is what a p
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
 from odqa import settings
-from odqa.retriever.words import WORD, stem, telling, words_of
-
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n\s*\n")
+from odqa.words import SENTENCE_END, WORD, stem, telling, words_of
 
 Pair = tuple[str, str]
 
@@ -76,7 +73,7 @@ def _evidence(seen: _Seen, weights: Mapping[str, float], of_pairs: Mapping[Pair,
 def _look(text: str, wanted: set[str], pairs: set[Pair], stems: _Stems) -> _Seen:
     sentences = [
         [stems[word] for word in words[at : at + settings.SENTENCE_WORDS]]
-        for words in map(WORD.findall, _SENTENCE_END.split(text))
+        for words in map(WORD.findall, SENTENCE_END.split(text))
         for at in range(0, max(1, len(words)), settings.SENTENCE_WORDS)
     ]
     return _Seen(

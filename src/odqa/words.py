@@ -1,10 +1,11 @@
-"""Words of questions and passages, as the retriever counts them."""
+"""Words and sentences of questions and passages, as the retriever and the reader count them."""
 
 from __future__ import annotations
 
 import re
 
 WORD = re.compile(r"\w+")
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n\s*\n")  # what stands between two sentences
 
 # Words that say how a question is asked, not what it is about. FTS5 scores every passage that holds any word of the
 # expression, so leaving these out is both faster and no worse.

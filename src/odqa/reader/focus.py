@@ -1,0 +1,73 @@
+"""Focus: which part of a passage is read, if not the whole.
+
+The answer mostly stands in or next to the sentences that say what the question says. Of a passage that is not the best
+one, reading those is enough; which part that is costs next to nothing to find (docs/decisions.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+
+from odqa import settings
+from odqa.types import Span
+from odqa.words import SENTENCE_END, WORD, stem, telling, words_of
+
+_EDGE = 0.7  # what a sentence at the edge of the part counts; one in its middle counts 1
+
+
+def focus(question: str, text: str, *, characters: int = settings.FOCUS_CHARACTERS) -> Span:
+    """Return the run of whole sentences in which the question's words stand closest together.
+
+    A sentence counts the square of its words' weights: one with three of them says more than three with one each. A
+    word weighs log((n + 1) / (d + 1/2)), where d of the n sentences hold it. Sentences in the middle of the run count
+    more than those at its edges, so the best ones have neighbours on both sides, and the run ends where more would only
+    move it away from them. Sentences of more than `settings.SENTENCE_WORDS` words are cut.
+
+    Args:
+        question: text.
+        text: the passage.
+        characters: longest run, in code points; a single sentence longer than that is cut to it.
+
+    Returns:
+        The part of `text`; all of it if it is no longer than `characters` or holds none of the question's words.
+    """
+    whole = Span(0, len(text))
+    if len(text) <= characters:
+        return whole
+    wanted = {stem(word) for word in telling(words_of(question))}
+    pieces = list(_pieces(text))
+    seen = [wanted.intersection(stem(word.lower()) for word in WORD.findall(text[s:e])) for s, e in pieces]
+    weights = {word: math.log((len(pieces) + 1) / (sum(word in s for s in seen) + 0.5)) for word in sorted(wanted)}
+    values = [math.fsum(weights[word] for word in words) ** 2 for words in seen]
+    if not any(values):
+        return whole
+    return _best_run(pieces, values, characters)
+
+
+def _pieces(text: str) -> Iterator[tuple[int, int]]:
+    """Yield where sentences, or the parts of long ones, begin and end."""
+    ends = [(found.start(), found.end()) for found in SENTENCE_END.finditer(text)]
+    for start, end in zip([0, *(after for _, after in ends)], [*(at for at, _ in ends), len(text)], strict=True):
+        words = [word.start() for word in WORD.finditer(text, start, end)]
+        cuts = words[settings.SENTENCE_WORDS :: settings.SENTENCE_WORDS]
+        yield from zip([start, *cuts], [*cuts, end], strict=True)
+
+
+def _best_run(pieces: Sequence[tuple[int, int]], values: Sequence[float], characters: int) -> Span:
+    """Return the best run of pieces, of equal ones the longest, of these the first."""
+    middles = [(start + end) / 2 for start, end in pieces]
+    sums = [0.0, *accumulate(values)]
+    best, found = (-1.0, 0), Span(0, 0)
+    for first, (start, _) in enumerate(pieces):
+        for last in range(first, len(pieces)):
+            end = pieces[last][1]
+            if end - start > characters and last > first:
+                break
+            middle, half = (start + end) / 2, max(1.0, (end - start) / 2)
+            away = sum(values[at] * abs(middles[at] - middle) for at in range(first, last + 1))
+            value = sums[last + 1] - sums[first] - (1 - _EDGE) * away / half
+            if (value, end - start) > best:
+                best, found = (value, end - start), Span(start, min(end, start + characters))
+    return found
