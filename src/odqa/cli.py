@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -338,15 +337,6 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0
     finally:
         settle()
-
-
-def run() -> NoReturn:
-    """Run the command line and end the process with its exit code, at once.
-
-    Everything is written and closed by then. What an interpreter does at its end, freeing the networks piece by piece,
-    would take a fifth of a second of every question.
-    """
-    os._exit(main())
 
 
 def _run(words: list[str]) -> int:
