@@ -17,7 +17,19 @@ from export import MODELS, NAMES
 
 ROOT = Path(__file__).parents[1]
 CARDS = ROOT / "training" / "cards"
-SETTINGS = ("start", "epochs", "steps", "rate", "temperature", "title_share", "wrong_share", "batch_tokens", "seed")
+SETTINGS = (
+    "start",
+    "epochs",
+    "steps",
+    "rate",
+    "temperature",
+    "title_share",
+    "wrong_share",
+    "cropped",
+    "freeze_embeddings",
+    "batch_tokens",
+    "seed",
+)
 
 
 def facts_of(run: Path) -> dict[str, Any]:
@@ -59,13 +71,16 @@ def main() -> None:
     parser.add_argument("kind", choices=sorted(NAMES))
     parser.add_argument("--run", type=Path, required=True, help="folder of the training run")
     parser.add_argument("--start", choices=["base", "bundled"], default="base", help="the first weights of the run")
+    parser.add_argument("--shares", type=float, nargs=3, help="shares of new, bundled, base weights, if averaged")
     options = parser.parse_args()
     name = NAMES[options.kind]
     figures = figures_of(options.kind, options.run)
 
     path = CARDS / f"{name}.json"
     before = json.loads(path.read_text(encoding="utf-8"))["rounds"] if path.exists() else []
-    rounds = [*(before if options.start == "bundled" else []), facts_of(options.run)]
+    shares = zip(options.shares or (), ("new", "bundled", "base"), strict=False)
+    averaged = {"average": ", ".join(f"{share:g} {which}" for share, which in shares)} if options.shares else {}
+    rounds = [*(before if options.start == "bundled" else []), {**facts_of(options.run), **averaged}]
     CARDS.mkdir(exist_ok=True)
     path.write_text(json.dumps({"rounds": rounds, "figures": figures}, indent=2) + "\n", encoding="utf-8")
 

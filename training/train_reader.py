@@ -23,7 +23,7 @@ import loop
 from network import ReaderNetwork
 
 WINDOW_TOKENS, QUESTION_TOKENS = 384, 64
-CROPPED_TOKENS, CROPPED_SHARE = 160, 0.7  # long windows cost twice as much a token; most long paragraphs are cropped
+CROPPED_TOKENS = 160  # long windows cost twice as much a token; most long paragraphs are cropped
 BLOCK = 4096  # questions that are sorted by length together
 
 
@@ -40,16 +40,24 @@ class Example:
 class Builder:
     """Makes examples; every random choice depends on the seed and the question's number alone."""
 
-    def __init__(self, corpus: data.Corpus, *, negatives: list[list[int]], wrong_share: float, seed: int) -> None:
+    def __init__(
+        self, corpus: data.Corpus, *, negatives: list[list[int]], wrong_share: float, cropped: float, seed: int
+    ) -> None:
         """Tokenise all paragraphs once."""
-        self.corpus, self.wrong_share, self.seed = corpus, wrong_share, seed
+        self.corpus, self.wrong_share, self.cropped, self.seed = corpus, wrong_share, cropped, seed
         self.tokenizer = loop.plain_tokenizer()
         self.paragraphs = self.tokenizer.encode_batch(corpus.paragraphs)
         self.negatives = negatives
 
+    def room(self, number: int, *, epoch: int) -> int:
+        """Return the most tokens that the question's paragraph may have in its window."""
+        cropped = random.Random(f"crop/{self.seed}/{epoch}/{number}").random() < self.cropped
+        return CROPPED_TOKENS if cropped else WINDOW_TOKENS
+
     def build(self, number: int, *, epoch: int) -> Example | None:
         """Build the example of a question, or None when its answer does not fall on whole tokens."""
         rng = random.Random(f"{self.seed}/{epoch}/{number}")
+        room = self.room(number, epoch=epoch)
         question = self.corpus.questions[number]
         text = question.text.rstrip("?") if rng.random() < 0.15 else question.text
         question_ids = self.tokenizer.encode(text).ids[:QUESTION_TOKENS]
@@ -60,9 +68,7 @@ class Builder:
             return bisect.bisect_right(ends, at), bisect.bisect_left(ends, at + len(question.answer))
 
         start, end = tokens_of(question.start)
-        room = WINDOW_TOKENS - 3 - len(question_ids)
-        if rng.random() < CROPPED_SHARE:
-            room = min(room, CROPPED_TOKENS)
+        room = min(room, WINDOW_TOKENS - 3 - len(question_ids))
         if end >= len(ends) or end < start or end - start >= room:
             return None
         first = 0
@@ -85,14 +91,17 @@ def batches_of(builder: Builder, numbers: list[int], *, epoch: int, batch_tokens
     rng = random.Random(f"{seed}/{epoch}")
     order = numbers[:]
     rng.shuffle(order)
-    lengths = [len(p.ids) for p in builder.paragraphs]
+    lengths = {
+        number: min(len(builder.paragraphs[question.paragraph].ids), builder.room(number, epoch=epoch))
+        for number, question in enumerate(builder.corpus.questions)
+    }
     batches = []
     for at in range(0, len(order), BLOCK):
-        block = sorted(order[at : at + BLOCK], key=lambda n: lengths[builder.corpus.questions[n].paragraph])
+        block = sorted(order[at : at + BLOCK], key=lengths.__getitem__)
         batch: list[int] = []
         cut = []
         for number in block:
-            width = min(WINDOW_TOKENS, lengths[builder.corpus.questions[number].paragraph] + 20)
+            width = min(WINDOW_TOKENS, lengths[number] + 20)
             if batch and (len(batch) + 1) * width * (1 + builder.wrong_share) > batch_tokens:
                 cut.append(batch)
                 batch = []
@@ -161,6 +170,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1.5e-4)
     parser.add_argument("--batch-tokens", type=int, default=5000)
     parser.add_argument("--wrong-share", type=float, default=0.15, help="share of questions with a wrong passage")
+    parser.add_argument("--cropped", type=float, default=0.7, help="share of long paragraphs that are cropped")
+    parser.add_argument("--freeze-embeddings", action="store_true", help="do not train word embeddings: faster")
     parser.add_argument("--own-choice-after", type=float, default=0.3, help="share of training (not --start bundled)")
     parser.add_argument("--limit-articles", type=int, help="use only the first articles, to try the recipe")
     parser.add_argument("--seed", type=int, default=17)
@@ -171,7 +182,9 @@ def main() -> None:
     loop.seed_everything(options.seed)
     corpus = data.load_squad(options.squad, held_out=False, limit_articles=options.limit_articles)
     negatives = data.negatives_of(corpus, options.negatives)
-    builder = Builder(corpus, negatives=negatives, wrong_share=options.wrong_share, seed=options.seed)
+    builder = Builder(
+        corpus, negatives=negatives, wrong_share=options.wrong_share, cropped=options.cropped, seed=options.seed
+    )
     numbers = list(range(len(corpus.questions)))
     plan: list[tuple[int, list[int]]] = []
     for epoch in range(-(-int(options.epochs * 1000) // 1000)):
@@ -180,6 +193,7 @@ def main() -> None:
 
     model = ReaderNetwork()
     loop.start_from(model, options.start, "reader")
+    model.bert.embeddings.word_embeddings.weight.requires_grad_(not options.freeze_embeddings)
     model.to(options.device)
     optimizer = loop.optimizer_for(model, options.rate)
     run = loop.Run(options.out, model, optimizer, every_seconds=options.checkpoint_seconds)
@@ -190,7 +204,7 @@ def main() -> None:
         **{
             k: str(v)
             for k, v in vars(options).items()
-            if k in ("start", "epochs", "rate", "batch_tokens", "seed", "wrong_share")
+            if k in ("start", "epochs", "rate", "batch_tokens", "seed", "wrong_share", "cropped", "freeze_embeddings")
         },
     )
     model.train()

@@ -118,8 +118,8 @@ def test_both_recipes_from_data_to_card(project: Path, tmp_path: Path) -> None:
     run(words, project)  # everything is done: nothing is done twice
     assert (project / "runs" / "encoder" / "encoder.pt").stat().st_mtime_ns == before
 
-    # The reader, going on from the bundled weights.
-    run(recipe(project, "reader", squad, start="bundled", length=0.5), project)
+    # The reader, going on from the bundled weights and averaged with them.
+    run([*recipe(project, "reader", squad, start="bundled", length=0.5), "--average", "0.7", "0.2", "0.1"], project)
 
     probe = subprocess.run(
         [sys.executable, "-c", PROBE], env=environment(project), capture_output=True, text=True, timeout=300, check=True
