@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+
+from odqa import settings
 
 WORD = re.compile(r"\w+")
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n\s*\n")  # what stands between two sentences
@@ -36,3 +39,16 @@ def stem(word: str) -> str:
     gets those right, orders passages no better.
     """
     return word if len(word) <= 3 else word[: max(4, min(6, len(word) - 2))]
+
+
+def sentences(text: str) -> Iterator[tuple[int, int, list[str]]]:
+    """Yield where each sentence begins and ends, with its words as they stand; at least one, empty for an empty text.
+
+    Sentences of more than `settings.SENTENCE_WORDS` words (tables, lists) are cut into parts of so many.
+    """
+    gaps = [gap.span() for gap in SENTENCE_END.finditer(text)]
+    for start, end in zip([0, *(after for _, after in gaps)], [*(at for at, _ in gaps), len(text)], strict=True):
+        words, most = WORD.findall(text, start, end), settings.SENTENCE_WORDS
+        later = [word.start() for word in WORD.finditer(text, start, end)][most::most] if len(words) > most else []
+        for number, (first, last) in enumerate(zip([start, *later], [*later, end], strict=True)):
+            yield first, last, words[number * most : (number + 1) * most]

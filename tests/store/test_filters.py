@@ -166,14 +166,14 @@ def test_paths_in_four_spellings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert found("path in (sea/c.txt, land/b.jsonl)") == ["three", "two"]
         assert found("path^=ea/") == []
         elsewhere = tmp_path.as_posix()
-        index.write([prepared("docs/x.txt", "here", source=f"{elsewhere}/work/docs/x.txt")])
-        (tmp_path / "work").mkdir()
-        monkeypatch.chdir(tmp_path / "work")  # as the command line shows it
+        index.write([prepared("docs/x.txt", "here", source=f"{elsewhere}/desk/docs/x.txt")])
+        (tmp_path / "desk").mkdir()
+        monkeypatch.chdir(tmp_path / "desk")  # as the command line shows it
         assert found("path=docs/x.txt") == found("path in (docs/x.txt)") == ["here"]
         monkeypatch.chdir(tmp_path)
-        assert found("path=work/docs/x.txt") == found("path^=./work/docs/") == found("path^=work/do") == ["here"]
-        assert found("path^=work/d/") == found("path=''") == []
-        assert "here" not in found("path!=work/docs/x.txt")
+        assert found("path=desk/docs/x.txt") == found("path^=./desk/docs/") == found("path^=desk/do") == ["here"]
+        assert found("path^=desk/d/") == found("path=''") == []
+        assert "here" not in found("path!=desk/docs/x.txt")
         # A document keeps its name when it is written again, and so its path.
         index.write([prepared("elsewhere/c.txt", "new", source="/data/sea/c.txt")])
         assert found("path=sea/c.txt") == ["new"]

@@ -7,12 +7,12 @@ one, reading those is enough; which part that is costs next to nothing to find (
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 
 from odqa import settings
 from odqa.types import Span
-from odqa.words import SENTENCE_END, WORD, stem, telling, words_of
+from odqa.words import sentences, stem, telling, words_of
 
 _EDGE = 0.7  # what a sentence at the edge of the part counts; one in its middle counts 1
 
@@ -37,32 +37,23 @@ def focus(question: str, text: str, *, characters: int = settings.FOCUS_CHARACTE
     if len(text) <= characters:
         return whole
     wanted = {stem(word) for word in telling(words_of(question))}
-    pieces = list(_pieces(text))
-    seen = [wanted.intersection(stem(word.lower()) for word in WORD.findall(text[s:e])) for s, e in pieces]
-    weights = {word: math.log((len(pieces) + 1) / (sum(word in s for s in seen) + 0.5)) for word in sorted(wanted)}
+    found = list(sentences(text))
+    seen = [wanted.intersection(stem(word.lower()) for word in words) for _, _, words in found]
+    weights = {word: math.log((len(found) + 1) / (sum(word in s for s in seen) + 0.5)) for word in sorted(wanted)}
     values = [math.fsum(weights[word] for word in words) ** 2 for words in seen]
     if not any(values):
         return whole
-    return _best_run(pieces, values, characters)
+    return _best_run([(start, end) for start, end, _ in found], values, characters)
 
 
-def _pieces(text: str) -> Iterator[tuple[int, int]]:
-    """Yield where sentences, or the parts of long ones, begin and end."""
-    ends = [(found.start(), found.end()) for found in SENTENCE_END.finditer(text)]
-    for start, end in zip([0, *(after for _, after in ends)], [*(at for at, _ in ends), len(text)], strict=True):
-        words = [word.start() for word in WORD.finditer(text, start, end)]
-        cuts = words[settings.SENTENCE_WORDS :: settings.SENTENCE_WORDS]
-        yield from zip([start, *cuts], [*cuts, end], strict=True)
-
-
-def _best_run(pieces: Sequence[tuple[int, int]], values: Sequence[float], characters: int) -> Span:
-    """Return the best run of pieces, of equal ones the longest, of these the first."""
-    middles = [(start + end) / 2 for start, end in pieces]
+def _best_run(places: Sequence[tuple[int, int]], values: Sequence[float], characters: int) -> Span:
+    """Return the best run of sentences, of equal ones the longest, of these the first."""
+    middles = [(start + end) / 2 for start, end in places]
     sums = [0.0, *accumulate(values)]
     best, found = (-1.0, 0), Span(0, 0)
-    for first, (start, _) in enumerate(pieces):
-        for last in range(first, len(pieces)):
-            end = pieces[last][1]
+    for first, (start, _) in enumerate(places):
+        for last in range(first, len(places)):
+            end = places[last][1]
             if end - start > characters and last > first:
                 break
             middle, half = (start + end) / 2, max(1.0, (end - start) / 2)

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from odqa import settings
-from odqa.words import SENTENCE_END, WORD, stem, telling, words_of
+from odqa.words import sentences, stem, telling, words_of
 
 Pair = tuple[str, str]
 
@@ -71,12 +71,8 @@ def _evidence(seen: _Seen, weights: Mapping[str, float], of_pairs: Mapping[Pair,
 
 
 def _look(text: str, wanted: set[str], pairs: set[Pair], stems: _Stems) -> _Seen:
-    sentences = [
-        [stems[word] for word in words[at : at + settings.SENTENCE_WORDS]]
-        for words in map(WORD.findall, SENTENCE_END.split(text))
-        for at in range(0, max(1, len(words)), settings.SENTENCE_WORDS)
-    ]
+    said = [[stems[word] for word in words] for _, _, words in sentences(text)]
     return _Seen(
-        [wanted.intersection(sentence) for sentence in sentences],
-        [pairs.intersection(pairwise(sentence)) for sentence in sentences],
+        [wanted.intersection(sentence) for sentence in said],
+        [pairs.intersection(pairwise(sentence)) for sentence in said],
     )

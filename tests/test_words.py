@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from odqa import settings
+from odqa.words import WORD, sentences
+
+
+def test_sentences_with_their_places_and_words() -> None:
+    assert list(sentences("One two. Three!\n\nFour")) == [
+        (0, 8, ["One", "two"]),
+        (9, 15, ["Three"]),
+        (17, 21, ["Four"]),
+    ]
+    assert list(sentences("")) == [(0, 0, [])]
+
+
+def test_long_sentences_are_cut_between_words() -> None:
+    most = settings.SENTENCE_WORDS
+    text = " ".join(f"w{n}" for n in range(2 * most + 1)) + "."
+    found = list(sentences(text))
+    assert [len(words) for _, _, words in found] == [most, most, 1]
+    assert [words[0] for _, _, words in found] == ["w0", f"w{most}", f"w{2 * most}"]
+    assert all(text[start:].startswith(words[0]) for start, _, words in found)
+    assert (found[0][0], found[-1][1]) == (0, len(text))
+
+
+@given(st.text(alphabet="ab .!?\n。é", max_size=400))
+def test_nothing_is_lost_but_what_stands_between_sentences(text: str) -> None:
+    found = list(sentences(text))
+    assert [word for _, _, words in found for word in words] == WORD.findall(text)
+    assert all(WORD.findall(text[start:end]) == words for start, end, words in found)
+    places = [place for start, end, _ in found for place in (start, end)]
+    assert places == sorted(places)
+    between = [text[end:start] for (_, end, _), (start, _, _) in pairwise(found)]
+    assert all(not gap.strip() for gap in between)
