@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from odqa import settings
-from odqa.words import WORD, sentences
+from odqa.words import WORD, sentences, stem, stem_as_written
+
+BETWEEN_SENTENCES = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n\s*\n")  # said plainly
 
 
 def test_sentences_with_their_places_and_words() -> None:
@@ -28,12 +31,21 @@ def test_long_sentences_are_cut_between_words() -> None:
     assert (found[0][0], found[-1][1]) == (0, len(text))
 
 
-@given(st.text(alphabet="ab .!?\n。é", max_size=400))
+@given(st.text(alphabet="ab .!?\n。！é\u3000", max_size=400))
 def test_nothing_is_lost_but_what_stands_between_sentences(text: str) -> None:
     found = list(sentences(text))
     assert [word for _, _, words in found for word in words] == WORD.findall(text)
     assert all(WORD.findall(text[start:end]) == words for start, end, words in found)
     places = [place for start, end, _ in found for place in (start, end)]
     assert places == sorted(places)
-    between = [text[end:start] for (_, end, _), (start, _, _) in pairwise(found)]
-    assert all(not gap.strip() for gap in between)
+    between = [(end, start) for (_, end, _), (start, _, _) in pairwise(found)]
+    gaps = [gap.span() for gap in BETWEEN_SENTENCES.finditer(text)]
+    cuts = [place for place in between if place not in gaps]  # of sentences with too many words
+    assert [place for place in between if place in gaps] == gaps
+    assert all(start == end for start, end in cuts)
+    assert not cuts or max(len(words) for _, _, words in found) == settings.SENTENCE_WORDS
+
+
+def test_stems_do_not_depend_on_case() -> None:
+    assert stem_as_written("Lighthouses") == stem("lighthouses") == "lighth"
+    assert stem_as_written("ÉTÉ") == "été"

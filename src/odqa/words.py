@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from odqa import settings
 
 WORD = re.compile(r"\w+")
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n\s*\n")  # what stands between two sentences
+# The last mark of a sentence with what stands behind it, or a blank line. Each alternative begins with a letter of its
+# own, so that the search leaps from one such letter to the next.
+_SENTENCE_END = re.compile(r"\.\s+|!\s+|\?\s+|。|！|？|\n\s*\n")
 
 # Words that say how a question is asked, not what it is about. FTS5 scores every passage that holds any word of the
 # expression, so leaving these out is both faster and no worse.
@@ -41,14 +44,23 @@ def stem(word: str) -> str:
     return word if len(word) <= 3 else word[: max(4, min(6, len(word) - 2))]
 
 
+@lru_cache(maxsize=1 << 15)
+def stem_as_written(word: str) -> str:
+    """Return the stem of a word in any case; kept, for the words of a corpus come up question after question."""
+    return stem(word.lower())
+
+
 def sentences(text: str) -> Iterator[tuple[int, int, list[str]]]:
     """Yield where each sentence begins and ends, with its words as they stand; at least one, empty for an empty text.
 
     Sentences of more than `settings.SENTENCE_WORDS` words (tables, lists) are cut into parts of so many.
     """
-    gaps = [gap.span() for gap in SENTENCE_END.finditer(text)]
+    gaps = [(gap.start() + (text[gap.start()] != "\n"), gap.end()) for gap in _SENTENCE_END.finditer(text)]
     for start, end in zip([0, *(after for _, after in gaps)], [*(at for at, _ in gaps), len(text)], strict=True):
         words, most = WORD.findall(text, start, end), settings.SENTENCE_WORDS
-        later = [word.start() for word in WORD.finditer(text, start, end)][most::most] if len(words) > most else []
+        if len(words) <= most:
+            yield start, end, words
+            continue
+        later = [word.start() for word in WORD.finditer(text, start, end)][most::most]
         for number, (first, last) in enumerate(zip([start, *later], [*later, end], strict=True)):
             yield first, last, words[number * most : (number + 1) * most]

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from odqa.reader.focus import focus
 from odqa.types import Span
-from odqa.words import SENTENCE_END
 
+BETWEEN_SENTENCES = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n\s*\n")
 FILLER = "Nothing much of any interest to anybody happened there on that long and rainy day."
 ANSWER = "The lighthouse of Skarn was built by Olaf Brenne."
 
@@ -74,6 +74,11 @@ def test_sentences_without_spaces_between_them() -> None:
     assert "灯台" in focus("スカルン", text, characters=100).of(text)
 
 
+def test_blanks_before_a_sentence_are_not_its_beginning() -> None:
+    text = f"{FILLER}\n\n{' ' * 300}{ANSWER} {FILLER}"
+    assert focus("Who built the lighthouse of Skarn?", text, characters=60).of(text) == ANSWER
+
+
 @given(
     st.lists(st.sampled_from([FILLER, ANSWER, "Skarn?", "a. b. c.", "\n\n", " ", "x" * 70]), max_size=40).map(" ".join),
     st.sampled_from(["Who built the lighthouse of Skarn?", "x", "b", "...", "Skarn Skarn"]),
@@ -85,8 +90,9 @@ def test_a_part_is_a_run_of_whole_sentences_no_longer_than_asked(text: str, ques
     if part == Span(0, len(text)):
         return
     assert 0 < len(part) <= characters
-    starts = {0, *(end.end() for end in SENTENCE_END.finditer(text))}
-    ends = {len(text), *(end.start() for end in SENTENCE_END.finditer(text))}
+    gaps = [gap.span() for gap in BETWEEN_SENTENCES.finditer(text)]
+    starts = {len(text) - len(text[at:].lstrip()) for at in (0, *(after for _, after in gaps))}
+    ends = {len(text), *(before for before, _ in gaps)}
     assert part.start in starts
     assert part.end in ends or len(part) == characters
     assert re.search(r"\w", part.of(text))

@@ -128,6 +128,11 @@ def test_deleted_passages_are_dropped_and_others_take_their_place() -> None:
     assert [row[:2] for row in as_rows(retrieve(index, top_k=2))] == [(2, 1), (4, 2)]
 
 
+def test_however_many_were_deleted_others_take_their_place() -> None:
+    index = ListedIndex([(i, i / 100) for i in range(1, 41)], [], dead=tuple(range(1, 31)))
+    assert [row[0] for row in as_rows(retrieve(index, top_k=5))] == [31, 32, 33, 34, 35]
+
+
 def test_allowed_reaches_both_lists() -> None:
     index = ListedIndex([(1, 0.1), (2, 0.2)], [(3, 5.0), (2, 4.0)])
     assert [row[0] for row in as_rows(retrieve(index, allowed=np.array([2], np.int64)))] == [2]

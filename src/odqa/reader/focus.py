@@ -12,7 +12,7 @@ from itertools import accumulate
 
 from odqa import settings
 from odqa.types import Span
-from odqa.words import sentences, stem, telling, words_of
+from odqa.words import sentences, stem, stem_as_written, telling, words_of
 
 _EDGE = 0.7  # what a sentence at the edge of the part counts; one in its middle counts 1
 
@@ -38,12 +38,13 @@ def focus(question: str, text: str, *, characters: int = settings.FOCUS_CHARACTE
         return whole
     wanted = {stem(word) for word in telling(words_of(question))}
     found = list(sentences(text))
-    seen = [wanted.intersection(stem(word.lower()) for word in words) for _, _, words in found]
+    seen = [wanted.intersection(map(stem_as_written, words)) for _, _, words in found]
     weights = {word: math.log((len(found) + 1) / (sum(word in s for s in seen) + 0.5)) for word in sorted(wanted)}
     values = [math.fsum(weights[word] for word in words) ** 2 for words in seen]
     if not any(values):
         return whole
-    return _best_run([(start, end) for start, end, _ in found], values, characters)
+    places = [(end - len(text[start:end].lstrip()), end) for start, end, _ in found]
+    return _best_run(places, values, characters)
 
 
 def _best_run(places: Sequence[tuple[int, int]], values: Sequence[float], characters: int) -> Span:

@@ -172,10 +172,15 @@ class HybridRetriever:
 
     def _best(self, question: str, fused: Sequence[_Fused], top_k: int, look: int) -> tuple[RetrievedPassage, ...]:
         """Read the best passages, look at the first `look` of them again, and return `top_k`."""
-        # A passage may have been deleted since it was ranked: a few more are read, so that enough remain.
         deepest = max(top_k, look)
-        living = self._index.passages([one.passage_id for one in fused[: deepest + 8]])
-        kept = [one for one in fused if one.passage_id in living][:deepest]
+        living: dict[int, Passage] = {}
+        kept: list[_Fused] = []
+        rest = fused
+        while rest and len(kept) < deepest:  # one may have been deleted since it was ranked: the next takes its place
+            lacking = deepest - len(kept)
+            part, rest = rest[:lacking], rest[lacking:]
+            living |= self._index.passages([one.passage_id for one in part])
+            kept += [one for one in part if one.passage_id in living]
         if look:
             texts = [living[one.passage_id].text for one in kept[:look]]
             kept = _looked_at(kept, evidence(question, texts), self._second)

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from odqa import settings
-from odqa.words import sentences, stem, telling, words_of
+from odqa.words import sentences, stem, stem_as_written, telling, words_of
 
 Pair = tuple[str, str]
 
@@ -33,14 +33,6 @@ class _Seen:
     pairs: list[set[Pair]]
 
 
-class _Stems(dict[str, str]):
-    """The stem of each word, made once: passages on one subject share most of their words."""
-
-    def __missing__(self, word: str) -> str:
-        self[word] = found = stem(word.lower())
-        return found
-
-
 def evidence(question: str, passages: Sequence[str]) -> list[Evidence]:
     """Return the evidence in each of the passages that compete for a question.
 
@@ -51,8 +43,7 @@ def evidence(question: str, passages: Sequence[str]) -> list[Evidence]:
     words = words_of(question)
     wanted = {stem(word) for word in telling(words)}
     pairs = set(pairwise(map(stem, words)))
-    stems = _Stems()
-    seen = [_look(text, wanted, pairs, stems) for text in passages]
+    seen = [_look(text, wanted, pairs) for text in passages]
     holders = [set().union(*one.stems) for one in seen]
     weights = {
         word: math.log((len(passages) + 1) / (sum(word in holder for holder in holders) + 0.5)) for word in wanted
@@ -70,8 +61,8 @@ def _evidence(seen: _Seen, weights: Mapping[str, float], of_pairs: Mapping[Pair,
     return Evidence(coverage, max(math.fsum(of_pairs[pair] for pair in pairs) for pairs in seen.pairs) / whole_pairs)
 
 
-def _look(text: str, wanted: set[str], pairs: set[Pair], stems: _Stems) -> _Seen:
-    said = [[stems[word] for word in words] for _, _, words in sentences(text)]
+def _look(text: str, wanted: set[str], pairs: set[Pair]) -> _Seen:
+    said = [list(map(stem_as_written, words)) for _, _, words in sentences(text)]
     return _Seen(
         [wanted.intersection(sentence) for sentence in said],
         [pairs.intersection(pairwise(sentence)) for sentence in said],
