@@ -71,6 +71,15 @@ def test_query_for_people(sample_index: Path) -> None:
     assert f"{ANSWER}<<" in done.stdout
 
 
+def test_the_command_does_not_import_what_it_has_no_use_for(sample_index: Path) -> None:
+    done = odqa("query", QUESTION, "--index-dir", sample_index, extra={"PYTHONPROFILEIMPORTTIME": "1"})
+    assert done.returncode == 0
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert {"openvino", "odqa.pipeline"} <= imported
+    assert not {name for name in imported if name.startswith(("openvino.tools.ovc.", "openvino_telemetry"))}
+    assert not imported & {"odqa.indexing", "lxml", "pypdfium2", "docx", "numpy.testing"}
+
+
 def test_query_for_programs(sample_index: Path) -> None:
     options = ("--top-k", "3", "--n-best", "2", "--read-all")
     found = as_json(odqa("query", QUESTION, "--index-dir", sample_index, "--json", *options))
