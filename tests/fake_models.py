@@ -110,6 +110,9 @@ class LastWordReader:
             found += sorted(spans, key=lambda c: (-c.score, c.span))[:n_best]
         return sorted(found, key=lambda c: (-c.score, c.passage, c.span))
 
+    def warm_up(self) -> None:
+        """There is nothing to be made beforehand."""
+
     def best_by_window(self, questions: Sequence[str], passages: Sequence[str]) -> list[list[SpanCandidate]]:
         return [self.read(q, [p], n_best=1) for q, p in zip(questions, passages, strict=True)]
 

@@ -252,6 +252,24 @@ def test_models_are_loaded_once_and_late(index_dir: Path, monkeypatch: pytest.Mo
         assert loaded == ["encoder", "reader"]
 
 
+def test_a_reader_warms_up_once_and_no_answer_depends_on_it(index_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    warmed: list[threading.Thread] = []
+    done = threading.Event()
+
+    class Warming(fake_models.LastWordReader):
+        def warm_up(self) -> None:
+            warmed.append(threading.current_thread())
+            done.set()
+            raise RuntimeError("no memory")
+
+    monkeypatch.setattr("odqa.pipeline.load_reader", lambda _: Warming())
+    with pipeline.open(index_dir) as qa:
+        results = [qa.query("What colour is the ship?") for _ in range(2)]
+        assert done.wait(30)
+    assert [thread is threading.main_thread() for thread in warmed] == [False]
+    assert results[0].answers == results[1].answers != ()
+
+
 class FirstWordReader(fake_models.LastWordReader):
     """The first word of the sentence instead of the last; the same scores."""
 

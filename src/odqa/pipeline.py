@@ -170,11 +170,11 @@ class QuestionAnswering:
             return self._readers[spec.name]
 
     def _load_beside(self, spec: registry.ModelSpec) -> None:
-        """Let a reader load while passages are looked for; what goes wrong is told by the call that needs it."""
+        """Let a reader load and warm up beside the search; what goes wrong is told by the call that needs it."""
 
         def load() -> None:
             with contextlib.suppress(Exception):
-                self._loaded(spec)
+                self._loaded(spec).warm_up()
 
         if spec.name not in self._readers:
             threading.Thread(target=load).start()  # no daemon: an interpreter must not end amid native code

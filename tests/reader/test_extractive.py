@@ -24,6 +24,13 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> ExtractiveReader:
     return ExtractiveReader(small_networks.reader_spec(root), environment={"ODQA_MODELS_DIR": str(root)})
 
 
+def test_warming_up_changes_nothing(reader: ExtractiveReader) -> None:
+    asked = ("Who keeps the lamp?", ["Mara keeps the lamp. Olaf sleeps."])
+    before = reader.read(*asked, n_best=3)
+    reader.warm_up()
+    assert reader.read(*asked, n_best=3) == before != []
+
+
 def by_definition(reader: ExtractiveReader, question: str, passage: str) -> dict[Span, float]:
     """Return every span of whole words with its best score over all windows, found without the code under test."""
     tokenizer = reader._tokenizer

@@ -37,7 +37,7 @@ def focus(question: str, text: str, *, characters: int = settings.FOCUS_CHARACTE
     if len(text) <= characters:
         return whole
     wanted = {stem(word) for word in telling(words_of(question))}
-    found = list(sentences(text))
+    found = [sentence for sentence in sentences(text) if sentence[2]]
     seen = [wanted.intersection(map(stem_as_written, words)) for _, _, words in found]
     weights = {word: math.log((len(found) + 1) / (sum(word in s for s in seen) + 0.5)) for word in sorted(wanted)}
     values = [math.fsum(weights[word] for word in words) ** 2 for words in seen]
