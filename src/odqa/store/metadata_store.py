@@ -40,13 +40,12 @@ from odqa.store.schema import (
     outside_transaction,
     passages,
     search_fts,
-    sql,
     tombstones,
     translated_errors,
 )
 from odqa.types import Document, Passage
 
-_LIVING = sql("SELECT passage_id FROM passages WHERE passage_id IN (SELECT value FROM json_each(:ids))")
+_LIVING = "SELECT passage_id FROM passages WHERE passage_id IN (SELECT value FROM json_each(?))"
 
 Lookup = Callable[[str, str], tuple[int, str] | None]
 
@@ -223,7 +222,8 @@ class SqliteMetadataStore:
     def living(self, ids: Sequence[int]) -> set[int]:
         """Return those of `ids` that are ids of living passages."""
         with self.reading() as connection:
-            return set(connection.scalars(_LIVING, {"ids": json.dumps([int(passage_id) for passage_id in ids])}))
+            found = connection.exec_driver_sql(_LIVING, (json.dumps([int(passage_id) for passage_id in ids]),))
+            return set(found.scalars())
 
     def search_text(
         self,
@@ -267,9 +267,9 @@ class SqliteMetadataStore:
         Raises:
             ValueError: an expression is not an FTS5 query.
         """
+        if self.last_passage() <= most:  # no number of passages is above their highest id
+            return None
         with self.reading() as connection:
-            if self.last_passage() <= most:  # no number of passages is above their highest id
-                return None
             try:
                 return [
                     int(connection.execute(COUNT_FTS, {"expression": one, "most": most}).scalar_one())
@@ -343,7 +343,7 @@ class SqliteMetadataStore:
     def last_passage(self) -> int:
         """Return the highest `passage_id` of a living passage, 0 where there is none."""
         with self.reading() as connection:
-            return int(connection.execute(select(func.max(passages.c.passage_id))).scalar() or 0)
+            return int(connection.exec_driver_sql("SELECT max(passage_id) FROM passages").scalar() or 0)
 
     def last_document(self) -> int:
         """Return the highest `document_pk`, 0 where there is none; new documents have higher ones."""
