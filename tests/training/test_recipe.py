@@ -30,7 +30,17 @@ encoder, reader = "odqa-encoder-small-int8", "odqa-reader-small-int8"
 verify(find(encoder)); verify(find(reader))
 vector = load_encoder(encoder).encode_questions(["Who keeps the lamp?"])[0]
 found = load_reader(reader).read("Who keeps the lamp?", ["Mara keeps the lamp."], n_best=1)
-print(json.dumps({"width": len(vector), "norm": float((vector ** 2).sum()), "spans": len(found)}))
+import openvino
+from odqa.models.registry import BUNDLED
+masks = {
+    str(one.input_value(3).get_partial_shape())
+    for kind in ("encoder", "reader")
+    for one in openvino.Core().read_model(BUNDLED / f"{kind}.xml").get_ops()
+    if one.get_type_name() == "ScaledDotProductAttention"
+}
+print(json.dumps({
+    "width": len(vector), "norm": float((vector ** 2).sum()), "spans": len(found), "masks": sorted(masks)
+}))
 """
 
 
@@ -124,7 +134,8 @@ def test_both_recipes_from_data_to_card(project: Path, tmp_path: Path) -> None:
     probe = subprocess.run(
         [sys.executable, "-c", PROBE], env=environment(project), capture_output=True, text=True, timeout=300, check=True
     )
-    assert json.loads(probe.stdout) == {"width": 1024, "norm": pytest.approx(1.0, abs=1e-3), "spans": 1}
+    norm = pytest.approx(1.0, abs=1e-3)
+    assert json.loads(probe.stdout) == {"width": 1024, "norm": norm, "spans": 1, "masks": ["[?,1,1,?]"]}
     entries = json.loads((project / "src/odqa/models/registry.json").read_text(encoding="utf-8"))
     for kind in ("encoder", "reader"):
         name = f"odqa-{kind}-small-int8"
