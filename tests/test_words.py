@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from odqa import settings
-from odqa.words import WORD, sentences, stem, stem_as_written
+from odqa.words import WORD, sentences, stem, stems_of
 
 BETWEEN_SENTENCES = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n\s*\n")  # said plainly
 
@@ -46,6 +47,13 @@ def test_nothing_is_lost_but_what_stands_between_sentences(text: str) -> None:
     assert not cuts or max(len(words) for _, _, words in found) == settings.SENTENCE_WORDS
 
 
-def test_stems_do_not_depend_on_case() -> None:
-    assert stem_as_written("Lighthouses") == stem("lighthouses") == "lighth"
-    assert stem_as_written("ÉTÉ") == "été"
+@given(st.lists(st.text(alphabet="abÉéİ_9ß", min_size=1, max_size=20)))
+def test_stems_of_words_as_they_stand(words: list[str]) -> None:
+    assert list(stems_of([*words, "Lighthouses"])) == [*(stem(word.lower()) for word in words), "lighth"]
+
+
+def test_long_words_are_not_kept() -> None:
+    word = "x" * 1_000_000
+    before = sys.getrefcount(word)
+    assert list(stems_of([word])) == ["xxxxxx"]
+    assert sys.getrefcount(word) == before

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from operator import itemgetter
 
 from odqa import settings
 
@@ -44,10 +45,17 @@ def stem(word: str) -> str:
     return word if len(word) <= 3 else word[: max(4, min(6, len(word) - 2))]
 
 
-@lru_cache(maxsize=1 << 15)
-def stem_as_written(word: str) -> str:
-    """Return the stem of a word in any case; kept, for the words of a corpus come up question after question."""
-    return stem(word.lower())
+def stems_of(words: Iterable[str]) -> Iterator[str]:
+    """Yield the stem of each word, of words in any case."""
+    return map(_stem_of_beginning, map(_BEGINNING, words))
+
+
+_BEGINNING = itemgetter(slice(8))  # no stem depends on more of a word, and what is kept must not be as long as that
+
+
+@lru_cache(maxsize=1 << 15)  # the words of a corpus come up question after question
+def _stem_of_beginning(beginning: str) -> str:
+    return stem(beginning.lower())
 
 
 def sentences(text: str) -> Iterator[tuple[int, int, list[str]]]:

@@ -12,7 +12,7 @@ from itertools import accumulate
 
 from odqa import settings
 from odqa.types import Span
-from odqa.words import sentences, stem, stem_as_written, telling, words_of
+from odqa.words import sentences, stem, stems_of, telling, words_of
 
 _EDGE = 0.7  # what a sentence at the edge of the part counts; one in its middle counts 1
 
@@ -38,7 +38,7 @@ def focus(question: str, text: str, *, characters: int = settings.FOCUS_CHARACTE
         return whole
     wanted = {stem(word) for word in telling(words_of(question))}
     found = [sentence for sentence in sentences(text) if sentence[2]]
-    seen = [wanted.intersection(map(stem_as_written, words)) for _, _, words in found]
+    seen = [wanted.intersection(stems_of(words)) for _, _, words in found]
     weights = {word: math.log((len(found) + 1) / (sum(word in s for s in seen) + 0.5)) for word in sorted(wanted)}
     values = [math.fsum(weights[word] for word in words) ** 2 for words in seen]
     if not any(values):
