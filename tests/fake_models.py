@@ -14,6 +14,7 @@ import pytest
 
 from odqa import pipeline, settings
 from odqa.models.registry import Calibration, ModelFile, ModelSpec
+from odqa.pipeline import QuestionAnswering
 from odqa.protocols import EncoderIdentity, Encoding, SpanCandidate
 from odqa.store.index import IndexIdentity
 from odqa.types import Span
@@ -176,3 +177,31 @@ def contents(index_dir: Path) -> dict[str, tuple[str, list[tuple[Span, str]]]]:
             passages = sorted((one.passage.span, one.passage.text) for one in found)
             held[doc_id] = (document.text, passages)
         return held
+
+
+DOCUMENTS = {
+    "whales.md": "# Whales\n\nThe great whale of Skarn is called Borealis.\n\n"
+    "# Seals\n\nThe seal of Orrel is called Bo.\n",
+    "ships.jsonl": '{"id": "a", "title": "Ships", "text": "The oldest ship was built by Ingrid.", "year": 1899}\n'
+    '{"id": "b", "title": "Ships", "text": "The fastest ship was built by Ingrid.", "year": 1925}\n'
+    '{"id": "c", "title": "Ships", "text": "The smallest ship was built by Lucja.", "year": 1950, "afloat": true}\n',
+    "gulls.txt": "The gull eats chips.",
+}
+
+
+def write_index(folder: Path) -> Path:
+    """Index DOCUMENTS, written to `folder`/docs, and return the folder of the index; needs `use_fake_models`."""
+    docs = write_files(folder / "docs", DOCUMENTS)
+    with pipeline.open(folder / "index", create=True) as qa:
+        qa.index([docs])
+    return folder / "index"
+
+
+def doc_ids(qa: QuestionAnswering, question: str, **options: object) -> list[str]:
+    return [one.passage.doc_id for one in qa.search(question, **options)]  # type: ignore[arg-type]
+
+
+def frozen_state(index_dir: Path) -> dict[str, bytes]:
+    """Everything that lies in the folder, but SQLite's own side files, which come and go with readers."""
+    files = [path for path in index_dir.rglob("*") if path.is_file() and not path.name.endswith(("-wal", "-shm"))]
+    return {path.name: path.read_bytes() for path in files}

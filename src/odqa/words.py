@@ -45,12 +45,13 @@ def stem(word: str) -> str:
     return word if len(word) <= 3 else word[: max(4, min(6, len(word) - 2))]
 
 
+# No stem depends on more of a word, and what is kept must not be as long as a word may be.
+_BEGINNING = itemgetter(slice(8))
+
+
 def stems_of(words: Iterable[str]) -> Iterator[str]:
     """Yield the stem of each word, of words in any case."""
     return map(_stem_of_beginning, map(_BEGINNING, words))
-
-
-_BEGINNING = itemgetter(slice(8))  # no stem depends on more of a word, and what is kept must not be as long as that
 
 
 @lru_cache(maxsize=1 << 15)  # the words of a corpus come up question after question
