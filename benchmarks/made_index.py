@@ -89,7 +89,7 @@ class ServingEncoder:
         self.tokenizer = tokenizer()
         self._rows, self._served = rows, 0
 
-    def encode_questions(self, questions: Sequence[str]) -> np.ndarray:
+    def encode_questions(self, questions: Sequence[str], *, lexical: bool = True) -> np.ndarray:  # noqa: ARG002
         """Questions -> float32 [len(questions), width]."""
         places = (self._served + np.arange(len(questions))) % len(self._rows)
         self._served += len(questions)

@@ -50,7 +50,7 @@ class MadeEncoder:
     identity = EncoderIdentity("made", "1", "0" * 64, WIDTH)
     tokenizer = Words()
 
-    def encode_questions(self, questions: Sequence[str]) -> np.ndarray:
+    def encode_questions(self, questions: Sequence[str], *, lexical: bool = True) -> np.ndarray:  # noqa: ARG002
         """Questions -> float32 [n, width]."""
         rows = np.empty((len(questions), WIDTH), dtype=np.float32)
         for row, text in zip(rows, questions, strict=True):

@@ -84,7 +84,7 @@ class BagEncoder:
         self.identity = EncoderIdentity(spec.name, spec.revision, spec.checksum, spec.width)
         self.tokenizer = WordTokenizer()
 
-    def encode_questions(self, questions: Sequence[str]) -> np.ndarray:
+    def encode_questions(self, questions: Sequence[str], *, lexical: bool = True) -> np.ndarray:
         rows = np.zeros((len(questions), WIDTH), np.float32)
         for row, question in zip(rows, questions, strict=True):
             for word in words_of(question):

@@ -20,7 +20,9 @@ import torch
 from openvino import opset13
 
 import data
+import lexical
 import loop
+from from_ir import value_of
 from network import EncoderNetwork, ReaderNetwork, base_folder
 
 MODELS = Path(__file__).parents[1] / "src" / "odqa" / "models"
@@ -68,6 +70,12 @@ def narrow_mask(model: ov.Model) -> None:
         if operation.get_type_name() == "ScaledDotProductAttention":
             operation.input(3).replace_source_output(added.output(0))
     model.validate_nodes_and_infer_types()
+
+
+def dense_head(model: ov.Model) -> np.ndarray:
+    """Return the weights of the dense head as the network has them, float32 [1024, 384]."""
+    product = next(op for op in model.get_ops() if op.get_friendly_name() == "__module.head/aten::linear/MatMul")
+    return value_of(ov.Core(), product.input_value(1))
 
 
 def calibration_rows(corpus: data.Corpus, kind: str, *, count: int, seed: int) -> list[dict[str, np.ndarray]]:
@@ -131,8 +139,6 @@ def main() -> None:
         weights = torch.load(options.run / f"{options.kind}.pt", weights_only=True)
     network.load_state_dict(weights)
     model = to_openvino(network, options.kind)
-    ov.save_model(model, options.run / f"{options.kind}-fp32.xml", compress_to_fp16=False)
-
     corpus = data.load_squad(options.squad, held_out=False, limit_articles=options.limit_articles)
     rows = calibration_rows(corpus, options.kind, count=options.samples, seed=options.seed)
     quantized = nncf.quantize(
@@ -144,6 +150,11 @@ def main() -> None:
         fast_bias_correction=True,
     )
     narrow_mask(quantized)
+    if options.kind == "encoder":
+        pieces = lexical.piece_weights(corpus.paragraphs, loop.plain_tokenizer())
+        for one in (model, quantized):
+            lexical.add_lexical_half(one, pieces, dense_head(one))
+    ov.save_model(model, options.run / f"{options.kind}-fp32.xml", compress_to_fp16=False)
     bundled = MODELS / "bundled"
     bundled.mkdir(exist_ok=True)
     ov.save_model(quantized, bundled / f"{options.kind}.xml", compress_to_fp16=False)

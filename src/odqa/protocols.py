@@ -58,8 +58,12 @@ class Encoder(Protocol):
         """The tokenizer whose word pieces the lengths of passages are counted in."""
         ...
 
-    def encode_questions(self, questions: Sequence[str]) -> Vectors:
-        """Questions -> float32 [len(questions), width]; an empty sequence gives [0, width]."""
+    def encode_questions(self, questions: Sequence[str], *, lexical: bool = True) -> Vectors:
+        """Questions -> float32 [len(questions), width]; an empty sequence gives [0, width].
+
+        Without `lexical`, an encoder whose vectors hold words as well as meaning leaves the words out of the questions:
+        for a search beside a full-text one. Other encoders make no difference.
+        """
         ...
 
     def encode_passages(self, passages: Sequence[str], *, titles: Sequence[str]) -> Vectors:

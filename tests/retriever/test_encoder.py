@@ -57,6 +57,11 @@ def test_nothing_gives_no_vectors(encoder: DenseEncoder) -> None:
     np.testing.assert_allclose(encoder.encode_questions([""])[0], expected_vector(row()), atol=1e-6)
 
 
+def test_without_a_lexical_half_nothing_is_left_out(encoder: DenseEncoder) -> None:
+    asked = ["Who sat?", "the cat sat"]
+    np.testing.assert_array_equal(encoder.encode_questions(asked, lexical=False), encoder.encode_questions(asked))
+
+
 def test_wrong_arguments(encoder: DenseEncoder) -> None:
     with pytest.raises(ValueError, match="1 titles, 2 passages"):
         encoder.encode_passages(["a", "b"], titles=["t"])

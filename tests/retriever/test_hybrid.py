@@ -308,3 +308,22 @@ def test_a_search_over_the_store(small_index: Index) -> None:
         assert retriever.retrieve(["the whale sings"], mode=mode)[0][0].passage.text == "the whale sings"
     exact = retriever.retrieve(["the whale sings"], mode="dense")[0][0]
     assert exact.dense_score == pytest.approx(0.0, abs=1e-3)
+
+
+class NotedEncoder(fake_models.BagEncoder):
+    """Notes whether questions were asked with their words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[bool] = []
+
+    def encode_questions(self, questions: Sequence[str], *, lexical: bool = True) -> np.ndarray:
+        self.asked.append(lexical)
+        return super().encode_questions(questions)
+
+
+@pytest.mark.parametrize(("mode", "asked"), [("hybrid", [False]), ("dense", [True]), ("text", [])])
+def test_vectors_are_asked_for_words_only_where_there_is_no_full_text(mode: str, asked: list[bool]) -> None:
+    encoder = NotedEncoder()
+    HybridRetriever(ListedIndex([(1, 0.1)], [(1, 3.0)]), encoder).retrieve(["whale song"], top_k=1, mode=mode)
+    assert encoder.asked == asked

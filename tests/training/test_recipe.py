@@ -28,7 +28,9 @@ from odqa.reader.extractive import load_reader
 from odqa.retriever.encoder import load_encoder
 encoder, reader = "odqa-encoder-small-int8", "odqa-reader-small-int8"
 verify(find(encoder)); verify(find(reader))
-vector = load_encoder(encoder).encode_questions(["Who keeps the lamp?"])[0]
+asked = ["Who keeps the lamp?"]
+vector = load_encoder(encoder).encode_questions(asked)[0]
+dense = load_encoder(encoder).encode_questions(asked, lexical=False)[0]
 found = load_reader(reader).read("Who keeps the lamp?", ["Mara keeps the lamp."], n_best=1)
 import openvino
 from odqa.models.registry import BUNDLED
@@ -39,7 +41,8 @@ masks = {
     if one.get_type_name() == "ScaledDotProductAttention"
 }
 print(json.dumps({
-    "width": len(vector), "norm": float((vector ** 2).sum()), "spans": len(found), "masks": sorted(masks)
+    "width": len(vector), "norm": float((vector ** 2).sum()), "dense": float(vector @ dense),
+    "spans": len(found), "masks": sorted(masks)
 }))
 """
 
@@ -134,8 +137,9 @@ def test_both_recipes_from_data_to_card(project: Path, tmp_path: Path) -> None:
     probe = subprocess.run(
         [sys.executable, "-c", PROBE], env=environment(project), capture_output=True, text=True, timeout=300, check=True
     )
-    norm = pytest.approx(1.0, abs=1e-3)
-    assert json.loads(probe.stdout) == {"width": 1024, "norm": norm, "spans": 1, "masks": ["[?,1,1,?]"]}
+    norm, dense = pytest.approx(1.0, abs=1e-3), pytest.approx(0.894, abs=1e-3)  # words have half the length of meaning
+    expected = {"width": 1024, "norm": norm, "dense": dense, "spans": 1, "masks": ["[?,1,1,?]"]}
+    assert json.loads(probe.stdout) == expected
     entries = json.loads((project / "src/odqa/models/registry.json").read_text(encoding="utf-8"))
     for kind in ("encoder", "reader"):
         name = f"odqa-{kind}-small-int8"

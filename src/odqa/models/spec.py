@@ -108,6 +108,9 @@ class ModelSpec:
     `source` is "bundled" (in the package), "pull" (fetched when asked for) or "local" (imported). `gops` is the
     published cost of an input of 384 tokens in 1e9 operations, `parameters_millions` the number of weights in 1e6; None
     where it is not known. `strip_accents` None means: accents are stripped where case is lowered.
+
+    `lexical_half` tells that an encoder's vectors are the sum of a dense half and of a bag of word pieces, which token
+    types of 1 leave out (docs/decisions.md).
     """
 
     name: str
@@ -134,6 +137,7 @@ class ModelSpec:
     gops: float | None = None
     parameters_millions: float | None = None
     strip_accents: bool | None = None
+    lexical_half: bool = False
 
     def __post_init__(self) -> None:
         """Refuse entries that cannot be loaded."""

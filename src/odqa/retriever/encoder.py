@@ -18,9 +18,9 @@ from odqa.protocols import EncoderIdentity, Vectors
 class DenseEncoder:
     """An encoder of the registry; keeps `odqa.protocols.Encoder`. Threads may share one.
 
-    Rows are `[CLS] text [SEP]` with token types 0. The vectors are the network's own output, to be compared by L2
-    distance. A text's vector depends on nothing but the text (and its title): not on its neighbours in a call, beyond
-    rounding in the last digits.
+    Rows are `[CLS] text [SEP]` with token types 0 (1 for a question without its lexical half). The vectors are the
+    network's own output, to be compared by L2 distance. A text's vector depends on nothing but the text (and its
+    title): not on its neighbours in a call, beyond rounding in the last digits.
     """
 
     def __init__(self, spec: ModelSpec, *, environment: Mapping[str, str] = os.environ) -> None:
@@ -44,14 +44,20 @@ class DenseEncoder:
         """The tokenizer whose word pieces the lengths of passages are counted in."""
         return self._tokenizer
 
-    def encode_questions(self, questions: Sequence[str]) -> Vectors:
+    def encode_questions(self, questions: Sequence[str], *, lexical: bool = True) -> Vectors:
         """Questions, cut to the model's question length -> float32 [len(questions), width]; none gives [0, width].
+
+        Without `lexical` the lexical half is left out, if the model's vectors have one.
 
         Raises:
             ValueError: a question holds half of a surrogate pair.
         """
         encodings = self._tokenizer.encode_batch(questions)
-        return self._vectors([encoding.ids for encoding in encodings], tokens=self._spec.question_tokens)
+        return self._vectors(
+            [encoding.ids for encoding in encodings],
+            tokens=self._spec.question_tokens,
+            lexical=lexical or not self._spec.lexical_half,
+        )
 
     def encode_passages(self, passages: Sequence[str], *, titles: Sequence[str]) -> Vectors:
         """Passages behind the titles of their documents -> float32 [len(passages), width]; none gives [0, width].
@@ -73,11 +79,12 @@ class DenseEncoder:
         pieces = [title_ids[title] + encoding.ids for title, encoding in zip(titles, encodings, strict=True)]
         return self._vectors(pieces, tokens=self._spec.passage_tokens)
 
-    def _vectors(self, pieces: Sequence[list[int]], *, tokens: int) -> Vectors:
+    def _vectors(self, pieces: Sequence[list[int]], *, tokens: int, lexical: bool = True) -> Vectors:
         if not pieces:
             return np.zeros((0, self._spec.width), np.float32)
         cls_id, sep_id = self._tokenizer.cls_id, self._tokenizer.sep_id
-        vectors = self._network.vectors([Row([cls_id, *ids[: tokens - 2], sep_id]) for ids in pieces])
+        rows = [[cls_id, *ids[: tokens - 2], sep_id] for ids in pieces]
+        vectors = self._network.vectors([Row(row, () if lexical else [1] * len(row)) for row in rows])
         if vectors.shape != (len(pieces), self._spec.width):
             raise ModelError(
                 f"model {self._spec.name} gave vectors of shape {vectors.shape[1:]} instead of ({self._spec.width},); "

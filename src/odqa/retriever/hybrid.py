@@ -148,18 +148,21 @@ class HybridRetriever:
             if not has_words(question):
                 raise ValueError(f"the question {question!r} has no words: ask something")
         depth = max(top_k, candidates)
-        dense = self._dense(questions, depth, allowed) if mode != "text" else [{} for _ in questions]
         near = mode == "hybrid"
+        # Beside the full text, which knows words better, vectors are asked for their meaning alone.
+        dense = self._dense(questions, depth, allowed, lexical=not near) if mode != "text" else [{} for _ in questions]
         text = [self._text(q, depth, allowed, near=near) if mode != "dense" else {} for q in questions]
         weights = Fusion(self._fusion.dense_weight * (mode != "text"), self._fusion.text_weight * (mode != "dense"))
         fused = [_fuse(d, t, depth, weights) for d, t in zip(dense, text, strict=True)]
         look = self._second.passages if mode == "hybrid" else 0
         return [self._best(q, f, top_k, look) for q, f in zip(questions, fused, strict=True)]
 
-    def _dense(self, questions: Sequence[str], depth: int, allowed: PassageIds | None) -> list[dict[int, float]]:
+    def _dense(
+        self, questions: Sequence[str], depth: int, allowed: PassageIds | None, *, lexical: bool
+    ) -> list[dict[int, float]]:
         if self._encoder is None:
             raise ValueError("this retriever has no encoder: only the mode 'text' is possible")
-        vectors = self._encoder.encode_questions(questions)
+        vectors = self._encoder.encode_questions(questions, lexical=lexical)
         distances, ids = self._index.search_dense(vectors, top_k=depth, allowed=allowed)
         return [
             {int(i): -float(d) for i, d in zip(id_row, distance_row, strict=True) if i >= 0}
