@@ -147,8 +147,9 @@ def test_a_second_look_by_hand() -> None:
     assert [row[0] for row in as_rows(retrieve(index))] == [1, 2, 3]
     found = retrieve(index, second_look=weights)
     assert as_rows(found) == [(2, 1, -0.75, 3.0), (1, 2, -0.5, 4.0), (3, 3, -1.0, None)]
-    # Both words are held by two of three passages, so either is half of the question.
-    assert [one.score for one in found] == pytest.approx([(0.5 + 0.75 + 2 + 1) / 5, (1 + 1 + 2 / 2) / 5, 0.0])
+    # Both words are held by two of three passages, so either is half of the question. The others are 0.25 and 0.5
+    # farther than the nearest, where the farthest is at 1.
+    assert [one.score for one in found] == pytest.approx([(0.75 + 0.75 + 2 + 1) / 5, (1 + 1 + 2 / 2) / 5, 0.5 / 5])
     for mode in ("dense", "text"):  # one list alone keeps its own order
         assert retrieve(index, mode=mode, second_look=weights) == retrieve(index, mode=mode)
 

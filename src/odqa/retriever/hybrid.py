@@ -89,11 +89,16 @@ def text_expression(question: str, *, near: bool = False, index: SearchableIndex
 
 @dataclass(frozen=True, slots=True)
 class _Fused:
-    """A passage with its score, its scores in [0, 1] of each list, and those as the lists gave them."""
+    """A passage with its score, its scores in [0, 1] of each list, and those as the lists gave them.
+
+    `nearness` is 0 for the farthest of the list. `closeness` falls by the distance beyond the nearest, against that of
+    the farthest: it keeps what `nearness` does not, whether one is much nearer than the others.
+    """
 
     passage_id: int
     score: float
     nearness: float
+    closeness: float
     words: float
     dense_score: float | None
     text_score: float | None
@@ -195,14 +200,15 @@ class HybridRetriever:
 
 def _fuse(dense: dict[int, float], text: dict[int, float], depth: int, weights: Fusion) -> list[_Fused]:
     """Fuse two ranked lists of at most `depth` (dicts keep their order); equal scores go to the older passage."""
-    nearness, words = _from_worst(dense), _of_best(text)
+    nearness, closeness, words = _from_worst(dense), _of_farthest(dense), _of_best(text)
+    farthest = min(closeness.values(), default=0.0)
     unnamed = min(words.values(), default=0.0) if len(words) >= depth else 0.0
     both = weights.dense_weight + weights.text_weight
     fused = []
     for i in dict.fromkeys((*dense, *text)):
         near, said = nearness.get(i, 0.0), words.get(i, unnamed)
         score = (weights.dense_weight * near + weights.text_weight * said) / both
-        fused.append(_Fused(i, score, near, said, dense.get(i), text.get(i)))
+        fused.append(_Fused(i, score, near, closeness.get(i, farthest), said, dense.get(i), text.get(i)))
     return sorted(fused, key=lambda one: (-one.score, one.passage_id))
 
 
@@ -211,7 +217,7 @@ def _looked_at(fused: Sequence[_Fused], found: Sequence[Evidence], weights: Seco
     whole = weights.dense_weight + weights.text_weight + weights.coverage_weight + weights.pairs_weight
 
     def score(one: _Fused, seen: Evidence) -> float:
-        lists = weights.dense_weight * one.nearness + weights.text_weight * one.words
+        lists = weights.dense_weight * one.closeness + weights.text_weight * one.words
         return (lists + weights.coverage_weight * seen.coverage + weights.pairs_weight * seen.pairs) / whole
 
     first = [replace(one, score=score(one, seen)) for one, seen in zip(fused, found, strict=False)]
@@ -225,6 +231,12 @@ def _from_worst(scores: dict[int, float]) -> dict[int, float]:
     """Bring scores to [0, 1], the worst to 0 and the best to 1; all to 1 if they are equal."""
     worst, best = min(scores.values(), default=0.0), max(scores.values(), default=0.0)
     return {i: (score - worst) / (best - worst) if best > worst else 1.0 for i, score in scores.items()}
+
+
+def _of_farthest(scores: dict[int, float]) -> dict[int, float]:
+    """Take from 1 how much farther each is than the nearest, in parts of the farthest; scores are distances below 0."""
+    nearest, farthest = max(scores.values(), default=0.0), min(scores.values(), default=0.0)
+    return {i: 1.0 - (score - nearest) / farthest if farthest < 0 else 1.0 for i, score in scores.items()}
 
 
 def _of_best(scores: dict[int, float]) -> dict[int, float]:
