@@ -302,8 +302,16 @@ def best_threshold(read: Sequence[Read], calibration: Calibration) -> float:
     return max((round(t, 2) for t in np.arange(0.05, 0.8, 0.01)), key=value)
 
 
+def write_calibration(name: str, calibration: Calibration) -> None:
+    """Put the calibration of a reader into the registry."""
+    assert math.isfinite(calibration.intercept)
+    entries = json.loads(REGISTRY.read_text(encoding="utf-8"))
+    next(e for e in entries if e["name"] == find(name).name)["calibration"] = asdict(calibration)
+    REGISTRY.write_text(json.dumps(entries, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def fit_reader(squad: Path, *, name: str, count: int, seed: int) -> dict[str, float]:
-    """Fit on one half of the questions, write the registry, return the figures of the other half."""
+    """Fit on one half of the questions, return the figures of the other half, write a fit on both into the registry."""
     reader = CachedReader(load_reader(name))
     with held_out_index(squad) as (corpus, _, retriever, others):
         chosen = random.Random(seed).sample(corpus.questions, min(count, len(corpus.questions)))
@@ -348,10 +356,11 @@ def fit_reader(squad: Path, *, name: str, count: int, seed: int) -> dict[str, fl
         "refused": float(np.mean(~kept[~answerable])),
     }
     print(json.dumps({"calibration": asdict(best), **{k: round(v, 4) for k, v in figures.items()}}, indent=2))
-    assert math.isfinite(best.intercept)
-    entries = json.loads(REGISTRY.read_text(encoding="utf-8"))
-    next(e for e in entries if e["name"] == find(name).name)["calibration"] = asdict(best)
-    REGISTRY.write_text(json.dumps(entries, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    # The figures are those of the other half; what is shipped is fitted on both.
+    best = fit_probability(fit + test, best)
+    best = replace(best, threshold=best_threshold(fit + test, best))
+    print(json.dumps({"shipped": asdict(best)}))
+    write_calibration(name, best)
     return {name: round(value, 4) for name, value in figures.items() if not math.isnan(value)}
 
 

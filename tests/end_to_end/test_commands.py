@@ -204,7 +204,7 @@ def test_another_process_is_writing(copied: Path) -> None:
         assert time.monotonic() - began < 20
         assert f"process {os.getpid()}" in failed(odqa("delete", "x", "--index-dir", copied, "--wait", "0.2"), 1)
         found = as_json(odqa("search", QUESTION, "--index-dir", copied, "--json"))  # readers go on
-        assert found["passages"][0]["passage"]["doc_id"] == "corpus/town/skarnhaven.md"
+        assert "corpus/town/skarnhaven.md" in [one["passage"]["doc_id"] for one in found["passages"]]
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(odqa, "index", CORPUS, "--index-dir", copied, "--json", "--wait", "60")
             time.sleep(2)
