@@ -8,7 +8,8 @@ product of two vectors is then the likeness of the dense halves plus `SHARE` tim
 of the codes (one part in 25 of a bag's length), all divided by 1 + `SHARE`.
 
 Beside a full-text list, which knows words better, a question does without it: `token_type_ids` of 1 leave its bag out.
-All passages' bags have one length, so such a question orders passages by their dense halves alone.
+All bags have one length, so such a question orders passages by their dense halves alone. For that, [CLS] has a weight
+too small to be seen beside any other: it is the bag of a text without words.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from openvino import opset13
 from tokenizers import Tokenizer
 
 import data
+import loop
 
 SHARE = 0.25
 WIDTH, HEAD_WIDTH = 1024, 384
 CODE_ROWS, CODE_SEED = 175, 5  # the code of a piece is the product of two rows: 175 * 175 codes are enough for 30,522
 CONTINUED = 0.5  # weight of a piece that continues a word, against one that begins it
+WORDLESS = 1e-4  # weight of [CLS]; the bag of a usual text is a million times as long
 TINY = 1e-6
 
 Array = NDArray[np.float32]
@@ -41,6 +44,7 @@ def piece_weights(paragraphs: list[str], tokenizer: Tokenizer) -> Array:
             weights[number] *= CONTINUED
         elif piece in data.STOP_WORDS or piece.startswith("[") or not any(sign.isalnum() for sign in piece):
             weights[number] = 0.0
+    weights[loop.CLS] = WORDLESS
     return weights.astype(np.float32)
 
 
