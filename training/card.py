@@ -27,6 +27,7 @@ SETTINGS = (
     "wrong_share",
     "cropped",
     "freeze_embeddings",
+    "teacher_share",
     "batch_tokens",
     "seed",
 )

@@ -5,7 +5,8 @@
 
 Started again after an interruption it goes on with the step, and within the training with the batch, where it was. It
 ends by writing the network as int8 IR, its registry entry (size, checksums, calibration, figures), the golden values of
-the tests and the model card. The encoder goes first: the reader's calibration depends on what is retrieved. Options
+the tests and the model card. The encoder goes first: the reader's calibration depends on what is retrieved. A third
+kind, "teacher", is trained and not shipped: a reader learns from it (`--teacher ../runs/teacher/teacher.pt`). Options
 that are not known here are handed to the training script (`--rate 1.2e-4`).
 """
 
@@ -51,11 +52,14 @@ def steps(options: argparse.Namespace) -> list[Step]:
     samples = ("--samples", str(options.samples))
     fit = "fusion" if kind == "encoder" else "reader"
     often = ("--checkpoint-seconds", str(options.checkpoint_seconds))
-    start = ("--start", options.start)
+    start = ("--start", "mpnet" if kind == "teacher" else options.start)
     training = ("--out", run, "--negatives", mined, *start, *length, *few, *seed, *often, *options.others)
     shares = ("--shares", *map(str, options.average)) if options.average else ()
+    mine = Step("mine.py", (*squad, "--out", mined, *few), NEGATIVES)
+    if kind == "teacher":
+        return [mine, Step("train_reader.py", (*squad, *training), "teacher.pt")]
     return [
-        Step("mine.py", (*squad, "--out", mined, *few), NEGATIVES),
+        mine,
         Step(f"train_{kind}.py", (*squad, *training), f"{kind}.pt"),
         *([Step("average.py", (kind, "--run", run, *shares), "average.done")] if shares else []),
         Step("export.py", (kind, *squad, "--run", run, *samples, *few, *seed), "export.done"),
@@ -69,12 +73,12 @@ def steps(options: argparse.Namespace) -> list[Step]:
 def main() -> None:
     """Run what is not done yet; stop at the first step that fails, with its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=["encoder", "reader"])
+    parser.add_argument("kind", choices=["encoder", "reader", "teacher"])
     parser.add_argument("--squad", type=Path, required=True, help="SQuAD v1.1 train file, .json or .json.gz")
     parser.add_argument("--run", type=Path, required=True, help="folder of the run: checkpoint, log, results")
     parser.add_argument("--start", choices=["base", "bundled"], default="base", help="the first weights")
     parser.add_argument(
-        "--length", type=float, help="steps of the encoder, epochs of the reader (default: the recipe's)"
+        "--length", type=float, help="steps of the encoder, epochs of the others (default: the recipe's)"
     )
     parser.add_argument(
         "--average",
@@ -83,7 +87,7 @@ def main() -> None:
         metavar=("NEW", "BUNDLED", "BASE"),
         help="export the mean of the trained, the bundled and the base weights, with these shares",
     )
-    parser.add_argument("--count", type=int, default=4000, help="held-out questions for calibration and comparison")
+    parser.add_argument("--count", type=int, default=6000, help="most held-out questions for calibration, comparison")
     parser.add_argument("--samples", type=int, default=300, help="texts that the quantisation is calibrated on")
     parser.add_argument("--limit-articles", type=int, help="train on the first articles only, to try the recipe")
     parser.add_argument("--checkpoint-seconds", type=float, default=300, help="least time between checkpoints")
