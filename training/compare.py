@@ -6,7 +6,6 @@ import argparse
 import hashlib
 import json
 import os
-import random
 import shutil
 import tempfile
 from dataclasses import replace
@@ -68,7 +67,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=17)
     options = parser.parse_args()
     corpus = data.load_squad(options.squad, held_out=True)
-    questions = random.Random(options.seed).sample(corpus.questions, min(options.count, len(corpus.questions)))
+    questions = data.sampled(corpus, count=options.count, seed=options.seed)
     with tempfile.TemporaryDirectory() as place:
         specs = {"int8": find(NAMES[options.kind]), "float32": float_spec(options.kind, options.run, Path(place))}
         environment = {**os.environ, "ODQA_MODELS_DIR": place}

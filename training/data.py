@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import random
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +111,11 @@ def load_squad(path: Path, *, held_out: bool | None, limit_articles: int | None 
             corpus.paragraphs.append(context)
             corpus.article_of.append(len(corpus.titles) - 1)
     return corpus
+
+
+def sampled(corpus: Corpus, *, count: int, seed: int) -> list[Question]:
+    """Return `count` of the corpus' questions by chance, or all of them where there are fewer."""
+    return random.Random(seed).sample(corpus.questions, min(count, len(corpus.questions)))
 
 
 def negatives_of(corpus: Corpus, path: Path | None) -> list[list[int]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from itertools import product
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+import data
 from held_out import held_out_index
 from odqa import metrics, settings
 from odqa.evaluation import GoldQuestion
@@ -174,7 +174,7 @@ def fit_reader(squad: Path, *, name: str, count: int, seed: int) -> dict[str, fl
     """Fit on one half of the questions, return the figures of the other half, write a fit on both into the registry."""
     reader = CachedReader(load_reader(name))
     with held_out_index(squad) as (corpus, _, retriever, others):
-        chosen = random.Random(seed).sample(corpus.questions, min(count, len(corpus.questions)))
+        chosen = data.sampled(corpus, count=count, seed=seed)
         asked: list[tuple[GoldQuestion, np.ndarray | None]] = []
         for number, question in enumerate(chosen):
             if number % 10 < ANSWERABLE_IN_TEN:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import random
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
+import data
 from held_out import Remembered, held_out_index
 from odqa import settings
 from odqa.retriever.encoder import load_encoder
@@ -22,8 +22,7 @@ def fit_fusion(squad: Path, *, count: int, seed: int) -> dict[str, float]:
     """Compare weights of the full text by recall@1 and recall@5; return the figures of both lists and of the best."""
     encoder = load_encoder(settings.DEFAULT_ENCODER)
     with held_out_index(squad) as (corpus, index, _, _ids):
-        remembered = Remembered(index)
-        questions = random.Random(seed).sample(corpus.questions, min(count, len(corpus.questions)))
+        remembered, questions = Remembered(index), data.sampled(corpus, count=count, seed=seed)
         texts = [q.text for q in questions]
         gold = [str(q.paragraph) for q in questions]
 
@@ -53,8 +52,7 @@ def fit_look(squad: Path, *, count: int, seed: int) -> dict[str, float]:
     """Fit the second look; return the figures with the weights of the other half of the articles."""
     encoder = load_encoder(settings.DEFAULT_ENCODER)
     with held_out_index(squad) as (corpus, index, _, _ids):
-        remembered = Remembered(index)
-        questions = random.Random(seed).sample(corpus.questions, min(count, len(corpus.questions)))
+        remembered, questions = Remembered(index), data.sampled(corpus, count=count, seed=seed)
         texts = [q.text for q in questions]
         scores = np.zeros((len(texts), settings.SECOND_LOOK, len(LOOKS)))
         gold = np.full(len(texts), -1)
