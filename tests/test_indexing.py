@@ -3,7 +3,8 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import fake_models
@@ -11,7 +12,8 @@ import pytest
 from fake_models import contents, write_files
 
 from odqa import pipeline, settings
-from odqa.errors import IngestError, SkippedFileError
+from odqa.errors import IngestError, ModelError, SkippedFileError
+from odqa.protocols import Vectors
 from odqa.types import IndexProgress, IndexReport
 
 ESSAYS = {
@@ -325,6 +327,25 @@ def test_an_interrupted_run_keeps_what_was_committed_and_goes_on(
         for question in ("Which whale sings song number 49?", "song"):
             one, other = whole.search(question), resumed.search(question)
             assert [(p.passage, p.score) for p in one] == [(p.passage, p.score) for p in other]
+
+
+def test_what_cannot_be_encoded_is_told_and_what_was_before_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "COMMIT_PASSAGES", 8)
+    folder = many(tmp_path / "whales")
+    encode = fake_models.BagEncoder.encode_passages
+
+    def refuse(self: fake_models.BagEncoder, passages: Sequence[str], *, titles: Sequence[str]) -> Vectors:
+        if any("Whale 25 " in passage for passage in passages):
+            raise ModelError("these are no numbers")
+        return encode(self, passages, titles=titles)
+
+    monkeypatch.setattr(fake_models.BagEncoder, "encode_passages", refuse)
+    with pytest.raises(ModelError, match="these are no numbers"):
+        run(tmp_path / "index", folder)
+    assert list(contents(tmp_path / "index")) == [f"whales/{i:02}.txt" for i in range(24)]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("odqa")]
 
 
 def test_an_empty_folder_makes_an_empty_index(tmp_path: Path, index_dir: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -21,9 +23,22 @@ from odqa.store.index import Index
 from odqa.store.metadata_store import Lookup
 from odqa.types import Document, IndexProgress, IndexReport, SkippedFile, Span
 
+_Cut = tuple[Document, list[Span], bool]  # a document, its passages, and whether it was there before
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoding:
+    """A batch of documents whose vectors are being made."""
+
+    documents: list[_Cut]
+    vectors: Future[Vectors]
+
 
 class Indexer:
-    """One run over some paths. Everything is committed every few hundred passages, so an interruption loses little."""
+    """One run over some paths. Everything is committed every few hundred passages, so an interruption loses little.
+
+    While a batch is encoded, in a thread of its own, the one before it is stored and the next one is read.
+    """
 
     def __init__(
         self,
@@ -37,8 +52,10 @@ class Indexer:
         """Prepare a run; `index` is open for writing."""
         self._index, self._encoder, self._chunker = index, encoder, chunker
         self._strict, self._progress = strict, progress
-        self._pending: list[tuple[Document, list[Span], bool]] = []
+        self._pending: list[_Cut] = []
         self._pending_passages = 0
+        self._encoding: _Encoding | None = None
+        self._encoders = ThreadPoolExecutor(1, thread_name_prefix="odqa-encode")
         self._added: list[str] = []
         self._updated: list[str] = []
         self._skipped: list[SkippedFile] = []
@@ -59,16 +76,14 @@ class Indexer:
         walk = partial(discover, paths, follow_links=follow_links)
         # Walked twice: to keep all names in mind would take more memory than anything else here.
         self._bytes_total = sum(source.size_bytes for source in walk() if isinstance(source, SourceFile))
-        with self._index.lookup() as find, ParserProcess() as parser:
-            for source in walk():
-                if isinstance(source, SkippedFile):
-                    self._skip(source)
-                else:
-                    self._take(source, find, parser.parse)
-        if self._pending:
-            current = self._pending[-1][0].source
-            self._commit()
-            self._report(current)
+        with self._encoders:
+            with self._index.lookup() as find, ParserProcess() as parser:
+                for source in walk():
+                    if isinstance(source, SkippedFile):
+                        self._skip(source)
+                    else:
+                        self._take(source, find, parser.parse)
+            self._finish()
         vanished = list(self._vanished(paths))
         pruned = self._index.delete(vanished) if prune else []
         self._index.refresh_snapshot()
@@ -86,7 +101,7 @@ class Indexer:
 
     def _skip(self, skipped: SkippedFile) -> None:
         if self._strict:
-            self._commit()
+            self._finish()
             raise SkippedFileError(f"{skipped.source}: {skipped.reason} (--strict stops at the first such file)")
         self._skipped.append(skipped)
 
@@ -126,23 +141,36 @@ class Indexer:
             self._report(record.source.location)
 
     def _commit(self) -> None:
-        """Encode the pending documents together and store them in one transaction."""
+        """Let the pending documents be encoded together, and store those before them in one transaction."""
         if not self._pending:
             return
+        before, pending = self._encoding, self._pending
         texts, titles = [], []
-        for document, spans, _ in self._pending:
+        for document, spans, _ in pending:
             texts += [span.of(document.text) for span in spans]
             titles += [document.title] * len(spans)
-        vectors = self._encode(texts, titles)
-        prepared, at = [], 0
-        for document, spans, _ in self._pending:
+        self._encoding = _Encoding(pending, self._encoders.submit(self._encode, texts, titles))
+        self._pending, self._pending_passages = [], 0
+        if before is not None:
+            self._store(before)
+
+    def _finish(self) -> None:
+        """Encode and store all that is left."""
+        self._commit()
+        if self._encoding is not None:
+            last, self._encoding = self._encoding, None
+            self._store(last)
+            self._report(last.documents[-1][0].source)
+
+    def _store(self, encoded: _Encoding) -> None:
+        vectors, prepared, at = encoded.vectors.result(), [], 0
+        for document, spans, _ in encoded.documents:
             prepared.append(PreparedDocument(document, tuple(spans), vectors[at : at + len(spans)]))
             at += len(spans)
         ids = self._index.write(prepared)
-        for doc_id, (_, _, is_update) in zip(ids, self._pending, strict=True):
+        for doc_id, (_, _, is_update) in zip(ids, encoded.documents, strict=True):
             (self._updated if is_update else self._added).append(doc_id)
-        self._passages += len(texts)
-        self._pending, self._pending_passages = [], 0
+        self._passages += len(vectors)
 
     def _encode(self, texts: list[str], titles: list[str]) -> Vectors:
         """Encode in slices, so that a document of ten thousand passages is not tokenised all at once."""
