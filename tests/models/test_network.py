@@ -97,8 +97,8 @@ def test_batches_are_bounded_and_complete(tmp_path: Path) -> None:
 
 
 def test_buckets() -> None:
-    assert [bucket(n) for n in (1, 16, 17, 128, 129, 384, 385, 512, 513)] == [
-        16, 16, 32, 128, 160, 384, 448, 512, 640,
+    assert [bucket(n) for n in (1, 16, 17, 128, 129, 256, 257, 384, 385, 512, 513)] == [
+        16, 16, 32, 128, 144, 256, 272, 384, 448, 512, 640,
     ]  # fmt: skip
 
 

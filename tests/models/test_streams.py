@@ -13,7 +13,7 @@ from odqa import settings
 from odqa.models import registry, runtime
 from odqa.models.opening import open_model
 from odqa.models.runtime import Network, Row
-from odqa.models.streams import Feed, Streams
+from odqa.models.streams import Feed, Streams, Traffic
 
 
 def rows(count: int, *, seed: int = 3) -> list[Row]:
@@ -72,7 +72,7 @@ def test_threads_get_their_own(network: Network) -> None:
         for _ in range(3):
             for found, expected in zip(pool.map(network.vectors, given), wanted, strict=True):
                 np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert network._calls == 0
+    assert runtime._traffic.calls == 0
 
 
 def test_a_call_of_few_tokens_runs_row_by_row(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,6 +123,57 @@ def test_little_work_does_not_load_it_a_second_time() -> None:
     for _ in range(3):
         network.vectors(rows(1))
     assert network._together is None
+
+
+def test_a_row_beside_the_work_of_another_network_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = open_model(registry.find(settings.DEFAULT_ENCODER))[1]
+    monkeypatch.setattr(runtime, "WORTH_TOKENS", 3 * runtime.ROW_TOKENS)
+    short = [Row([101, 2000, 102])]
+    for _ in range(4):
+        network.vectors(short)  # alone
+    assert network._crowded_tokens == 0
+    with runtime._traffic.call():  # as of a thread that reads
+        for done in range(1, 4):
+            assert network._loader is None
+            network.vectors(short)
+            assert network._crowded_tokens == done * runtime.ROW_TOKENS
+    assert network._loader is not None
+    network._loader.join()
+    assert network._together is not None
+
+
+def test_each_stream_makes_its_kernels_before_a_question_waits_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
+
+    class Recorder:
+        most = 3
+
+        def run(self, feeds: Iterable[Feed]) -> Iterator[list[np.ndarray]]:
+            for feed in feeds:
+                ran.append(feed[0].shape)
+                yield [np.zeros((feed[0].shape[0], 1024), np.float32)]
+
+    network = open_model(registry.find(settings.DEFAULT_ENCODER))[1]
+    network.vectors([Row([101] * 40)])
+    network.vectors([Row([101] * 9)])
+    monkeypatch.setattr(runtime, "WORTH_TOKENS", 0)
+    monkeypatch.setattr(network, "_compile", lambda *_: Recorder())
+    with runtime._traffic.call():
+        network.vectors([Row([101] * 70)])
+    assert network._loader is not None
+    network._loader.join()
+    assert {shape: ran.count(shape) for shape in ran if shape != (1, 80)} == {(1, 16): 3, (1, 48): 3}
+    assert isinstance(network._together, Recorder)
+
+
+def test_what_fails_is_not_under_way() -> None:
+    traffic = Traffic()
+    with pytest.raises(RuntimeError), traffic.call() as beside:
+        assert (beside, traffic.calls) == (False, 1)
+        with traffic.call() as beside:
+            assert (beside, traffic.calls) == (True, 2)
+        raise RuntimeError("refused")
+    assert traffic.calls == 0
 
 
 class CountingRequest:

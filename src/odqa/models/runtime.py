@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import unicodedata
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from odqa.errors import ModelError
 from odqa.models.compiled import MOST_WEIGHT_BYTES, CompiledCache, compiled_network
-from odqa.models.streams import Feed, Streams
+from odqa.models.streams import Feed, Streams, Traffic
 from odqa.protocols import Encoding, Vectors
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import tokenizers
 
 # Rows are padded to these lengths: OpenVINO keeps memory for every shape that it has met, so shapes must be few.
-LENGTH_BUCKETS = (16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 448, 512)
+LENGTH_BUCKETS = (*range(16, 384, 16), 384, 448, 512)
 BATCH_TOKENS = 1536  # a batch holds about so many tokens, padding included
 STREAM_BATCH_TOKENS = 768  # the same where several batches run at once
 # A call of no more tokens runs row by row: OpenVINO makes kernels for every shape that it meets, which takes longer
@@ -31,10 +32,12 @@ STREAM_BATCH_TOKENS = 768  # the same where several batches run at once
 FEW_TOKENS = 2048
 # Tokens that were run where several rows waited, before a network is loaded a second time for that: what loading costs.
 WORTH_TOKENS = 20_000
+ROW_TOKENS = 64  # a row costs at least as much as one of so many tokens
 LONGEST_WORD = 100  # code points; BERT's own rule: a longer word becomes [UNK]
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 _TRIAL_TOKENS = (40, 72)  # lengths at which a file with fixed shapes is tried, before its dimensions are set free
 _Batch = tuple[list[int], tuple[int, int]]  # places in the caller's order of rows that run together; padded shape
+_traffic = Traffic()
 _core_lock = threading.Lock()
 _cores: list[openvino.Core] = []
 
@@ -198,7 +201,7 @@ class Network:
         """
         self._cache, self._name, self._pad_id = cache, network.name, pad_id
         self._lock = threading.Lock()
-        self._calls, self._crowded_tokens = 0, 0  # under way; and how many tokens were run where several rows waited
+        self._crowded_tokens, self._met = 0, set[int]()  # run where several rows waited; lengths of rows alone
         self._together: Streams | None = None
         self._loader: threading.Thread | None = None
         try:
@@ -262,39 +265,36 @@ class Network:
 
     def _run(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], list[NDArray[np.float32]]]]:
         lengths = [row.tokens for row in rows]
-        with self._lock:
-            self._calls += 1
-            crowded = self._calls > 1 or len(rows) > 1
-        try:
-            together = self._several(sum(lengths)) if crowded else None
+        with _traffic.call() as beside:
+            together = self._several(lengths) if beside or len(rows) > 1 else None
             streams = together or self._alone
             batch_tokens = STREAM_BATCH_TOKENS if together else BATCH_TOKENS
             batches = list(self._batches(lengths, batch_tokens if sum(lengths) > FEW_TOKENS else 1))
+            self._met.update(tokens for _, (count, tokens) in batches if count == 1)
             feeds = (self._feed([rows[member] for member in members], shape) for members, shape in batches)
             for (members, _), values in zip(batches, streams.run(feeds), strict=True):
                 yield members, [values[at] for at in self._outputs]
-        finally:
-            with self._lock:
-                self._calls -= 1
 
-    def _several(self, tokens: int) -> Streams | None:
+    def _several(self, lengths: Sequence[int]) -> Streams | None:
         """Return the network that runs several batches at once, if it is loaded; load it beside when it is worth it.
 
         A row alone is answered soonest with all processors at work on it. Where several wait, of one call or of several
-        threads, more gets done when each batch has a processor of its own.
+        threads, for this network or another one, more gets done when each batch has a processor of its own.
         """
         with self._lock:
-            self._crowded_tokens += tokens
-            model = self._model if self._crowded_tokens >= WORTH_TOKENS else None
-            if model is not None:
-                self._model = None
+            self._crowded_tokens += sum(max(ROW_TOKENS, tokens) for tokens in lengths)
+            if self._model is not None and self._crowded_tokens >= WORTH_TOKENS:
+                model, self._model = self._model, None
                 self._loader = threading.Thread(target=self._load_together, args=(model,))
                 self._loader.start()  # no daemon: it runs native code
         return self._together
 
     def _load_together(self, model: openvino.Model) -> None:
         with contextlib.suppress(RuntimeError):  # for want of memory; all goes on as before
-            self._together = self._compile(model, "THROUGHPUT")
+            together = self._compile(model, "THROUGHPUT")
+            for tokens in self._met.copy():  # each stream makes its kernels now, not when a question waits for them
+                deque(together.run([self._feed([Row([self._pad_id])], (1, tokens))] * together.most), maxlen=0)
+            self._together = together
 
     def _compile(self, model: openvino.Model, performance: Literal["LATENCY", "THROUGHPUT"]) -> Streams:
         options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": performance, "ENABLE_CPU_PINNING": False}

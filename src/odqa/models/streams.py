@@ -1,4 +1,4 @@
-"""A compiled network with its requests: as many batches run at once as it has streams."""
+"""A compiled network with its requests: as many batches run at once as it has streams. And how much is under way."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,14 +20,40 @@ if TYPE_CHECKING:
 Feed = dict[int, NDArray[Any]]
 
 
+class Traffic:
+    """Counts the calls of networks that are under way: those of one process share its processors."""
+
+    def __init__(self) -> None:
+        """Start with nothing under way."""
+        self.calls = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def call(self) -> Iterator[bool]:
+        """Count a call while it is under way; gives whether others are."""
+        with self._lock:
+            self.calls += 1
+            beside = self.calls > 1
+        try:
+            yield beside
+        finally:
+            with self._lock:
+                self.calls -= 1
+
+
 class Streams:
-    """Runs batches through a compiled network. Threads may share one; each gets requests of its own."""
+    """Runs batches through a compiled network. Threads may share one; each gets requests of its own.
+
+    Attributes:
+        inputs: ports of the network.
+        most: batches that run at once.
+    """
 
     def __init__(self, compiled: openvino.CompiledModel, *, name: str) -> None:
         """Take a compiled network; `name` is what errors call it."""
         self.inputs = compiled.inputs
         self._compiled, self._name, self._process = compiled, name, os.getpid()
-        self._most = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        self.most = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._outputs = len(compiled.outputs)
         self._idle: list[openvino.InferRequest] = []
         self._lock = threading.Lock()
@@ -40,13 +67,13 @@ class Streams:
         """
         if os.getpid() != self._process:  # OpenVINO's threads do not survive a fork
             raise ModelError(f"{self._name} was loaded before this process was made by fork: load it after the fork")
-        if self._most == 1:
+        if self.most == 1:
             yield from map(self._alone, feeds)
             return
         running: deque[openvino.InferRequest] = deque()
         try:
             for feed in feeds:
-                if len(running) == self._most:
+                if len(running) == self.most:
                     yield self._outcome(running)
                 request = self._request()
                 request.start_async(feed)
