@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odqa import settings
-from odqa.words import WORD, sentences, stem, stems_of
+from odqa.words import WORD, sentences, stem, stemmed_sentences, stems_of
 
 BETWEEN_SENTENCES = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n\s*\n")  # said plainly
 
@@ -57,3 +57,18 @@ def test_long_words_are_not_kept() -> None:
     before = sys.getrefcount(word)
     assert list(stems_of([word])) == ["xxxxxx"]
     assert sys.getrefcount(word) == before
+
+
+@given(st.text(alphabet="ab .!?\n。É_", max_size=300), st.integers(0, 1))
+def test_sentences_with_stems_the_first_time_and_the_second(text: str, longer: int) -> None:
+    whole = text + longer * " Lighthouses" * 400
+    expected = tuple((start, end, tuple(stems_of(words))) for start, end, words in sentences(whole))
+    assert stemmed_sentences(whole) == expected
+    assert stemmed_sentences(whole) == expected
+
+
+def test_long_texts_are_not_kept() -> None:
+    text = "x " * 100_000
+    before = sys.getrefcount(text)
+    assert len(stemmed_sentences(text)) == 100_000 // settings.SENTENCE_WORDS
+    assert sys.getrefcount(text) == before

@@ -30,7 +30,7 @@ CAP = 8.0  # of score and margin: one straight line does not fit all scores (doc
 ANSWERABLE_IN_TEN = 7  # of the questions; the others are asked without their article
 # Scores from which on passages of the second stage of reading, and of the later ones, may be left unread; what reading
 # less may cost in F1, which says more of a few questions than exact matches do (in exact matches for the order).
-UNREAD_ABOVE = tuple(product((20.0, 18.0, 16.0, 14.0, 12.0), (18.0, 16.0, 14.0, 12.0, 10.0, 8.0, 6.0)))
+UNREAD_ABOVE = tuple(product((20.0, 18.0, 16.0, 14.0, 12.0), (14.0, 12.0, 10.0, 8.0, 6.0, 4.0, 2.0)))
 LOST = 0.0025
 
 Score = Callable[[str | None, Sequence[str]], float]

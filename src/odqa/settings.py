@@ -26,7 +26,11 @@ ANSWER_TOKENS = 30  # longest answer
 TOP_K = 5  # passages retrieved and read
 N_BEST = 5  # answers returned
 READ_STAGES = (1, 2)  # passages read at first and then; the others in a third stage. Each only where it may still win
-FOCUS_CHARACTERS = 1000  # of a passage after the first that are read: its sentences with the words of the question
+# Of a passage of the second stage, and of the later ones, so many characters are read: sentences with the question's
+# words. Of longer passages a share is, up to the most.
+FOCUS_CHARACTERS = (500, 400)
+FOCUS_SHARE = 0.7
+FOCUS_MOST_CHARACTERS = 1000
 SPAN_CANDIDATES = 20  # spans taken from each passage; many are variants of one answer and are merged
 CANDIDATES = 100  # passages taken from each ranked list before fusion
 FUSION_DENSE_WEIGHT = 1.0

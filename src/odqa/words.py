@@ -59,6 +59,27 @@ def _stem_of_beginning(beginning: str) -> str:
     return stem(beginning.lower())
 
 
+Stemmed = tuple[tuple[int, int, tuple[str, ...]], ...]
+
+_KEPT_CHARACTERS = 4096  # a text that is longer than passages are is not kept
+
+
+def stemmed_sentences(text: str) -> Stemmed:
+    """Return where each sentence of a passage begins and ends, with the stems of its words; see `sentences`.
+
+    Passages come up question after question, and within one question for the retriever and the reader: those of the
+    last few dozen questions are kept, in some 3 megabytes.
+    """
+    return _kept_sentences(text) if len(text) <= _KEPT_CHARACTERS else _stemmed(text)
+
+
+def _stemmed(text: str) -> Stemmed:
+    return tuple((start, end, tuple(stems_of(words))) for start, end, words in sentences(text))
+
+
+_kept_sentences = lru_cache(maxsize=1024)(_stemmed)
+
+
 def sentences(text: str) -> Iterator[tuple[int, int, list[str]]]:
     """Yield where each sentence begins and ends, with its words as they stand; at least one, empty for an empty text.
 

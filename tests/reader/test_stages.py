@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from odqa import settings
 from odqa.models.registry import Calibration
 from odqa.protocols import SpanCandidate
+from odqa.reader import stages
 from odqa.reader.merge import answers
 from odqa.reader.stages import read_answers, read_in_stages
 from odqa.types import Passage, RetrievedPassage, Span
@@ -175,18 +177,40 @@ class OlafReader:
 
 def test_later_passages_are_read_in_part_and_spans_count_from_their_start() -> None:
     reader, text = OlafReader(), f"{LONG} {TELLING} {LONG}"
-    question, row = "Who built the lighthouse of Skarn?", passages_of([1.0, 0.9, 0.8], [text, "Olaf.", text])
+    question, row = "Who built the lighthouse of Skarn?", passages_of([1.0, 0.9, 0.8, 0.7], [text, "Olaf.", text, text])
     (found,) = read_in_stages(reader, [question], [row], calibration=STAGED, n_best=1)
     at = text.index("Olaf")
     assert found == [
         SpanCandidate(0, Span(at, at + 4), -1.0),
         SpanCandidate(1, Span(0, 4), -1.0),
+        SpanCandidate(3, Span(at, at + 4), -1.0),
         SpanCandidate(2, Span(at, at + 4), -2.0),
     ]
-    whole, short, part = reader.given
+    whole, short, *parts = reader.given
     assert (whole, short) == (text, "Olaf.")
-    assert TELLING in part
-    assert len(part) <= 1000
+    assert len(parts) == 2
+    for part in parts:
+        assert TELLING in part
+        assert len(part) <= min(settings.FOCUS_MOST_CHARACTERS, settings.FOCUS_SHARE * len(text))
+
+
+def test_less_is_read_of_the_last_passages_and_more_of_long_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def focus(_question: str, text: str, *, characters: int) -> Span:
+        asked.append(characters)
+        return Span(0, min(characters, len(text)))
+
+    monkeypatch.setattr(stages, "focus", focus)
+    monkeypatch.setattr(settings, "FOCUS_CHARACTERS", (500, 400))
+    monkeypatch.setattr(settings, "FOCUS_SHARE", 0.75)
+    monkeypatch.setattr(settings, "FOCUS_MOST_CHARACTERS", 1000)
+    texts = ["a" * length for length in (9, 600, 1200, 500, 4000)]
+    row = passages_of([1.0, 0.99, 0.98, 0.97, 0.96], texts)
+    reader = OlafReader()
+    read_in_stages(reader, ["q"], [row], calibration=STAGED, n_best=1)
+    assert asked == [500, 900, 400, 1000]
+    assert [len(text) for text in reader.given] == [9, 500, 900, 400, 1000]
 
 
 def test_with_read_all_every_passage_is_read_whole() -> None:

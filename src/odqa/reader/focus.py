@@ -10,14 +10,13 @@ import math
 from collections.abc import Sequence
 from itertools import accumulate
 
-from odqa import settings
 from odqa.types import Span
-from odqa.words import sentences, stem, stems_of, telling, words_of
+from odqa.words import stem, stemmed_sentences, telling, words_of
 
 _EDGE = 0.7  # what a sentence at the edge of the part counts; one in its middle counts 1
 
 
-def focus(question: str, text: str, *, characters: int = settings.FOCUS_CHARACTERS) -> Span:
+def focus(question: str, text: str, *, characters: int) -> Span:
     """Return the run of whole sentences in which the question's words stand closest together.
 
     A sentence counts the square of its words' weights: one with three of them says more than three with one each. A
@@ -37,8 +36,8 @@ def focus(question: str, text: str, *, characters: int = settings.FOCUS_CHARACTE
     if len(text) <= characters:
         return whole
     wanted = {stem(word) for word in telling(words_of(question))}
-    found = [sentence for sentence in sentences(text) if sentence[2]]
-    seen = [wanted.intersection(stems_of(words)) for _, _, words in found]
+    found = [sentence for sentence in stemmed_sentences(text) if sentence[2]]
+    seen = [wanted.intersection(stems) for _, _, stems in found]
     weights = {word: math.log((len(found) + 1) / (sum(word in s for s in seen) + 0.5)) for word in sorted(wanted)}
     values = [math.fsum(weights[word] for word in words) ** 2 for words in seen]
     if not any(values):

@@ -83,7 +83,8 @@ def read_in_stages(
         if not asked:
             continue
         texts = [[retrieved[at][place].passage.text for place in wanted[at]] for at in asked]
-        read = _read(reader, [questions[at] for at in asked], texts, n_best=n_best, whole=not number)
+        least = settings.FOCUS_CHARACTERS[min(number, len(settings.FOCUS_CHARACTERS)) - 1] if number else None
+        read = _read(reader, [questions[at] for at in asked], texts, n_best=n_best, least=least)
         for at, spans in zip(asked, read, strict=True):
             for span in spans:
                 place = wanted[at][span.passage]
@@ -93,12 +94,15 @@ def read_in_stages(
 
 
 def _read(
-    reader: Reader, questions: Sequence[str], texts: Sequence[Sequence[str]], *, n_best: int, whole: bool
+    reader: Reader, questions: Sequence[str], texts: Sequence[Sequence[str]], *, n_best: int, least: int | None
 ) -> list[list[SpanCandidate]]:
-    """Read passages, `whole` or in part; spans count from the start of the passage either way."""
-    if whole:
+    """Read at least so many characters of each passage, or all of them; spans count from the passage's start anyway."""
+    if least is None:
         return reader.read_many(questions, texts, n_best=n_best)
-    parts = [[focus(question, text) for text in own] for question, own in zip(questions, texts, strict=True)]
+    parts = [
+        [focus(question, text, characters=_share(text, least)) for text in own]
+        for question, own in zip(questions, texts, strict=True)
+    ]
     cut = [[part.of(text) for part, text in zip(*pair, strict=True)] for pair in zip(parts, texts, strict=True)]
     return [
         [
@@ -108,6 +112,11 @@ def _read(
         ]
         for own, spans in zip(parts, reader.read_many(questions, cut, n_best=n_best), strict=True)
     ]
+
+
+def _share(text: str, least: int) -> int:
+    """Return how many characters of a passage are read."""
+    return min(settings.FOCUS_MOST_CHARACTERS, max(least, int(settings.FOCUS_SHARE * len(text))))
 
 
 def _stages(passages: int) -> list[range]:

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from odqa import settings
-from odqa.words import sentences, stem, stems_of, telling, words_of
+from odqa.words import stem, stemmed_sentences, telling, words_of
 
 Pair = tuple[str, str]
 
@@ -62,7 +62,7 @@ def _evidence(seen: _Seen, weights: Mapping[str, float], of_pairs: Mapping[Pair,
 
 
 def _look(text: str, wanted: set[str], pairs: set[Pair]) -> _Seen:
-    said = [list(stems_of(words)) for _, _, words in sentences(text)]
+    said = [stems for _, _, stems in stemmed_sentences(text)]
     return _Seen(
         [wanted.intersection(sentence) for sentence in said],
         [pairs.intersection(pairwise(sentence)) for sentence in said],
