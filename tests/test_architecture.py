@@ -25,6 +25,7 @@ FLOORS = {
     "store": 2,
     "metrics": 2,
     "words": 2,
+    "ahead": 2,
     "retriever": 3,
     "reader": 3,
     "indexing": 4,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from odqa import settings
+from odqa.ahead import groups, one_ahead
 from odqa.errors import IndexMismatchError, NoIndexError, UnknownModelError
 from odqa.models import registry
 from odqa.protocols import Encoder, EncoderIdentity
@@ -280,23 +281,19 @@ class QuestionAnswering:
 
         def results() -> Iterator[QueryResult]:
             self._load_beside(spec)
-            for group in _groups(questions, batch):
-                began = time.perf_counter()
-                retrieved = self._retrieve(group, top_k=top_k, mode=mode, where=expression)
+            retrieve = partial(self._retrieve, top_k=top_k, mode=mode, where=expression)
+            read = partial(read_answers, calibration=spec.calibration, n_best=n_best, read_all=read_all)
+            known = isinstance(questions, Sequence)  # an iterator may need an answer before it has a next question
+            began = time.perf_counter()
+            for group, retrieved in one_ahead(retrieve, groups(questions, batch), ahead=known):
                 if as_omz:
                     found = self._read_as_omz(spec, group, retrieved, n_best=n_best)
                 else:
-                    found = read_answers(
-                        self._loaded(spec),
-                        group,
-                        retrieved,
-                        calibration=spec.calibration,
-                        n_best=n_best,
-                        read_all=read_all,
-                    )
+                    found = read(self._loaded(spec), group, retrieved)
                 seconds = (time.perf_counter() - began) / len(group)
                 for question, best, passages in zip(group, found, retrieved, strict=True):
                     yield QueryResult(question, accepted(best, threshold=least), best, passages, seconds)
+                began = time.perf_counter()
 
         return results()
 
@@ -371,9 +368,3 @@ class QuestionAnswering:
         if deleted := self._index.delete(doc_ids):
             self._index.refresh_snapshot()
         return deleted
-
-
-def _groups(questions: Iterable[str], size: int) -> Iterator[list[str]]:
-    rest = iter(questions)
-    while group := list(itertools.islice(rest, size)):
-        yield group
