@@ -34,6 +34,7 @@ def one_ahead(
     rest = iter(items)
     if not ahead:
         yield from ((item, make(item)) for item in rest)
+        return
     for first in islice(rest, 1):
         item, made = first, make(first)
         with ThreadPoolExecutor(1, thread_name_prefix="odqa-ahead") as thread:

@@ -265,7 +265,8 @@ class QuestionAnswering:
     ) -> Iterator[QueryResult]:
         """Answer questions in batches, in order: faster than one at a time. `seconds` is a question's share.
 
-        Arguments and errors are those of `query`; `batch` is the number of questions taken together.
+        Arguments and errors are those of `query`; `batch` is the number of questions taken together. Of a sequence,
+        passages are looked for one batch ahead, in a thread; an iterator is taken no sooner than it is needed.
         """
         if n_best < 1:
             raise ValueError(f"n_best is {n_best}: at least 1 answer has to be returned")
