@@ -306,14 +306,21 @@ class QuestionAnswering:
         return [omz_answers(read, passages, n_best=n_best) for read, passages in zip(spans, retrieved, strict=True)]
 
     def _retrieve(self, questions: Sequence[str], *, top_k: int, mode: str, where: Expression | None) -> _Retrieved:
+        if where is not None:
+            self._need_passages()  # an index without documents has no fields that a filter could look at
+        # Full text needs no vectors, so the encoder is not loaded for it.
+        retriever = HybridRetriever(self._index, self.encoder if mode != "text" else None)
+        found = retriever.retrieve(questions, top_k=top_k, mode=mode, allowed=self._index.allowed(where))
+        if not all(found):
+            self._need_passages()
+        return found
+
+    def _need_passages(self) -> None:
         if not self._index.holds_passages():
             folder = self._index.folder
             raise NoIndexError(
                 f"the index {folder} is empty: put documents in with `odqa index FOLDER --index-dir {folder}`"
             )
-        # Full text needs no vectors, so the encoder is not loaded for it.
-        retriever = HybridRetriever(self._index, self.encoder if mode != "text" else None)
-        return retriever.retrieve(questions, top_k=top_k, mode=mode, allowed=self._index.allowed(where))
 
     def document(self, doc_id: str) -> Document | None:
         """Return a stored document with its whole text, or None."""

@@ -13,7 +13,7 @@ from odqa import settings
 from odqa.models import registry, runtime
 from odqa.models.opening import open_model
 from odqa.models.runtime import Network, Row
-from odqa.models.streams import Feed, Streams, Traffic
+from odqa.models.streams import Feed, Streams, Traffic, last_end
 
 
 def rows(count: int, *, seed: int = 3) -> list[Row]:
@@ -90,6 +90,42 @@ def test_a_call_of_few_tokens_runs_row_by_row(network: Network, monkeypatch: pyt
     network.vectors([Row([101] * 60)] * 3)
     network.vectors([Row([101] * 60)] * 40)
     assert ran == [[(1, 64)] * 3, [(24, 64), (16, 64)]]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "in_streams"),
+    [((64, 64), True), ((144, 128), True), ((240, 48), False), ((192, 96), False), ((100,) * 3, False), ((9, 8), True)],
+)
+def test_few_rows_run_in_streams_if_none_waits_long_for_another(
+    network: Network, monkeypatch: pytest.MonkeyPatch, tokens: tuple[int, ...], in_streams: bool
+) -> None:
+    ran = []
+
+    class Recorder:
+        most = 2
+        even = Streams.even
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def run(self, feeds: Iterable[Feed]) -> Iterator[list[np.ndarray]]:
+            ran.append(self.name)
+            yield from ([np.zeros((len(feed[0]), 1024), np.float32)] for feed in feeds)
+
+    monkeypatch.setattr(network, "_alone", Recorder("in turn"))
+    monkeypatch.setattr(network, "_together", Recorder("in streams"))
+    given = [Row([101] * count) for count in tokens]
+    network.vectors(given)
+    with runtime._traffic.call():  # another call has the other processors
+        network.vectors(given)
+    assert ran == ["in streams" if in_streams else "in turn", "in streams"]
+
+
+def test_the_last_stream_ends_with_its_last_row() -> None:
+    assert last_end([3, 1, 2], 2) == 3
+    assert last_end([5, 1, 1], 2) == 5
+    assert last_end([2, 2, 2], 2) == 4
+    assert last_end([2, 2, 2], 4) == 2
 
 
 def test_what_cannot_be_loaded_twice_goes_on_as_before(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -266,28 +266,28 @@ class Network:
     def _run(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], list[NDArray[np.float32]]]]:
         lengths = [row.tokens for row in rows]
         with _traffic.call() as beside:
-            together = self._several(lengths) if beside or len(rows) > 1 else None
-            streams = together or self._alone
-            batch_tokens = STREAM_BATCH_TOKENS if together else BATCH_TOKENS
+            together = self._several(lengths, beside=beside) if beside or len(rows) > 1 else None
+            streams, batch_tokens = (together, STREAM_BATCH_TOKENS) if together else (self._alone, BATCH_TOKENS)
             batches = list(self._batches(lengths, batch_tokens if sum(lengths) > FEW_TOKENS else 1))
             self._met.update(tokens for _, (count, tokens) in batches if count == 1)
             feeds = (self._feed([rows[member] for member in members], shape) for members, shape in batches)
             for (members, _), values in zip(batches, streams.run(feeds), strict=True):
                 yield members, [values[at] for at in self._outputs]
 
-    def _several(self, lengths: Sequence[int]) -> Streams | None:
+    def _several(self, lengths: Sequence[int], *, beside: bool) -> Streams | None:
         """Return the network that runs several batches at once, if it is loaded; load it beside when it is worth it.
 
         A row alone is answered soonest with all processors at work on it. Where several wait, of one call or of several
         threads, for this network or another one, more gets done when each batch has a processor of its own.
         """
+        costs = [max(ROW_TOKENS, tokens) for tokens in lengths]
         with self._lock:
-            self._crowded_tokens += sum(max(ROW_TOKENS, tokens) for tokens in lengths)
+            self._crowded_tokens += sum(costs)
             if self._model is not None and self._crowded_tokens >= WORTH_TOKENS:
                 model, self._model = self._model, None
                 self._loader = threading.Thread(target=self._load_together, args=(model,))
                 self._loader.start()  # no daemon: it runs native code
-        return self._together
+        return self._together if self._together and (beside or self._together.even(costs)) else None
 
     def _load_together(self, model: openvino.Model) -> None:
         with contextlib.suppress(RuntimeError):  # for want of memory; all goes on as before
