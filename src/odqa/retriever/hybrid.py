@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,8 +88,7 @@ def text_expression(question: str, *, near: bool = False, index: SearchableIndex
     return " OR ".join([*(word for word in words if word in kept), *near_pairs(words, kept)])
 
 
-@dataclass(frozen=True, slots=True)
-class _Fused:
+class _Fused(NamedTuple):
     """A passage with its score, its scores in [0, 1] of each list, and those as the lists gave them.
 
     `nearness` is 0 for the farthest of the list. `closeness` falls by the distance beyond the nearest, against that of
@@ -232,10 +231,10 @@ def _looked_at(fused: Sequence[_Fused], found: Sequence[Evidence], weights: Seco
         lists = weights.dense_weight * one.closeness + weights.text_weight * one.words
         return (lists + weights.coverage_weight * seen.coverage + weights.pairs_weight * seen.pairs) / whole
 
-    first = [replace(one, score=score(one, seen)) for one, seen in zip(fused, found, strict=False)]
+    first = [one._replace(score=score(one, seen)) for one, seen in zip(fused, found, strict=False)]
     ordered = sorted(first, key=lambda one: (-one.score, one.passage_id))
     for one in fused[len(found) :]:
-        ordered.append(replace(one, score=min(ordered[-1].score, score(one, Evidence(0.0, 0.0)))))
+        ordered.append(one._replace(score=min(ordered[-1].score, score(one, Evidence(0.0, 0.0)))))
     return ordered
 
 
