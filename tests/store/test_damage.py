@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
+import sqlite3
 import subprocess
 import sys
 import zlib
@@ -115,19 +116,20 @@ def attempt(folder: Path, outcomes: Counter[str]) -> None:
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 25))])
 def test_a_flipped_bit_in_sqlite(folder: Path, sound: dict[str, bytes], seed: int) -> None:
-    """A third of them in the first two pages: the header and the names of the tables."""
+    """A third of them in bytes in use of the first two pages: the header and the names of the tables."""
     rng = random.Random(seed)
     data = sound["odqa.sqlite"]
+    in_use = [position for position, byte in enumerate(data[: 2 * PAGE]) if byte]
     outcomes: Counter[str] = Counter()
     for number in range(60):
-        position = rng.randrange(len(data) if number % 3 else 2 * PAGE)
+        position = rng.randrange(len(data)) if number % 3 else rng.choice(in_use)
         put(folder, {**sound, "odqa.sqlite": flipped(data, position, rng.randrange(8))})
         try:
             attempt(folder, outcomes)
         except Exception as error:
             raise AssertionError(f"bit flipped in byte {position}") from error
     assert outcomes["read: nothing amiss"] > 0  # most bytes of so small a file are in no use
-    assert outcomes["read: DamagedIndexError"] > 0
+    assert outcomes["read: DamagedIndexError"] > 0, outcomes
 
 
 def test_a_flipped_bit_in_a_text(folder: Path, sound: dict[str, bytes]) -> None:
@@ -142,6 +144,31 @@ def test_a_flipped_bit_in_a_text(folder: Path, sound: dict[str, bytes]) -> None:
                 index.document("d7")
             assert index.document("d6").text == TEXTS["d6"]
     assert "text" in {word for problem in Index.check(folder).problems for word in problem.kind.split("-")}
+
+
+def test_a_table_that_is_not_as_it_was_made(folder: Path, sound: dict[str, bytes]) -> None:
+    """A word in the definition of a table decides what its columns hold, and SQLite takes whatever it finds there."""
+    data = sound["odqa.sqlite"]
+    for column in (b"doc_id TEXT", b"vector BLOB", b"checksum INTEGER"):
+        assert column in data
+        put(folder, {**sound, "odqa.sqlite": data.replace(column, column[:-1] + b"Q")})
+        for open_it in (Index.open, Index.check):
+            with pytest.raises(DamagedIndexError, match="is not as it was made"):
+                open_it(folder)
+
+
+def test_a_text_that_was_read_before_is_compared_again(folder: Path) -> None:
+    with Index.open(folder, writable=True) as index:
+        (found,) = index.passages([min(index.search_text("end3", top_k=1))[0]]).values()
+        assert found.text in TEXTS["d3"]
+        with sqlite3.connect(folder / "odqa.sqlite") as connection:
+            own = "(SELECT document_pk FROM documents WHERE doc_id = 'd3')"
+            ((block,),) = connection.execute(f"SELECT text FROM document_blocks WHERE document_pk = {own}")
+            changed = flipped(block, len(block) // 2, 0)
+            connection.execute(f"UPDATE document_blocks SET text = ? WHERE document_pk = {own}", (changed,))
+        connection.close()
+        with pytest.raises(DamagedIndexError, match="'d3' of the index is damaged"):
+            index.passages([found.passage_id])
 
 
 @pytest.mark.parametrize("kept", [0, 1, 99, 100, 511, *(PAGE * n + e for n in range(1, 14) for e in (-1, 0, 1))])

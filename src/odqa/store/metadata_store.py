@@ -29,7 +29,9 @@ from odqa.store.schema import (
     COUNT_FTS,
     FIND_DOCUMENT,
     ORIGIN,
+    SCHEMA_VERSION,
     SLICE,
+    check_columns,
     damaged,
     documents,
     empty_wal,
@@ -114,6 +116,8 @@ class SqliteMetadataStore:
         with self.reading() as connection:
             application = connection.exec_driver_sql("PRAGMA application_id").scalar_one()
             version = int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+            if version == SCHEMA_VERSION and application == APPLICATION_ID:
+                check_columns(connection, self.path)
         if application != APPLICATION_ID:
             raise damaged(self.path, "it is empty or was not made by odqa")
         return version

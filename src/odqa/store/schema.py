@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -138,6 +140,10 @@ DELETE_FTS = text(
 )
 FIND_DOCUMENT = "SELECT document_pk, content_hash FROM documents WHERE source = ? AND record = ?"
 _ALLOWED = " AND +rowid IN (SELECT value FROM json_each(:allowed))"
+_COLUMNS = (
+    'SELECT made.value, own.cid, own.name, own.type, own."notnull", own.pk'
+    " FROM json_each(?) AS made, pragma_table_info(made.value) AS own"
+)
 _SEARCH_FTS = (
     "SELECT rowid, -bm25(passages_fts, :title_weight, :text_weight) AS score FROM passages_fts"
     " WHERE passages_fts MATCH :expression{allowed} ORDER BY score DESC, rowid LIMIT :top_k"
@@ -186,6 +192,31 @@ def index_row(connection: Connection, path: Path) -> Row[Any]:
         if not isinstance(value, column.type.python_type):
             raise damaged(path, f"its {column.name} is {value!r}")
     return row
+
+
+def check_columns(connection: Connection, path: Path) -> None:
+    """Compare the tables of a file of the present schema with those that it was made with.
+
+    SQLite reads their definitions from the file: with a flipped bit in one, a column may hold other values than were
+    written, and no page contradicts another.
+
+    Raises:
+        DamagedIndexError: a column is missing, or is another than it was.
+    """
+    found = {tuple(row) for row in connection.exec_driver_sql(_COLUMNS, (json.dumps(list(metadata.tables)),))}
+    for wanted in _columns() ^ found:
+        raise damaged(path, f"its table {wanted[0]} is not as it was made")
+
+
+@cache
+def _columns() -> frozenset[tuple[str, int, str, str, int, int]]:
+    """Return table, place, name, type, "not null" and place in the primary key (0: none) of each column."""
+    return frozenset(
+        (table.name, at, column.name, str(column.type), int(not column.nullable), keys.get(column.name, 0))
+        for table in metadata.tables.values()
+        for keys in ({key.name: place for place, key in enumerate(table.primary_key.columns, start=1)},)
+        for at, column in enumerate(table.columns)
+    )
 
 
 def sliced(values: Sequence[T]) -> Iterator[Sequence[T]]:
