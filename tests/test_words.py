@@ -4,10 +4,11 @@ import re
 import sys
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odqa import settings
+from odqa import settings, words
 from odqa.words import WORD, sentences, stem, stemmed_sentences, stems_of
 
 BETWEEN_SENTENCES = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n\s*\n")  # said plainly
@@ -57,6 +58,15 @@ def test_long_words_are_not_kept() -> None:
     before = sys.getrefcount(word)
     assert list(stems_of([word])) == ["xxxxxx"]
     assert sys.getrefcount(word) == before
+
+
+def test_no_more_words_are_kept_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "_KEPT_WORDS", 3)
+    monkeypatch.setattr(words, "_stems", words._Stems())
+    asked = "towers TOWER tower bells bell towers".split()
+    for _ in range(2):
+        assert list(stems_of(asked)) == ["towe", "towe", "towe", "bell", "bell", "towe"]
+        assert len(words._stems) <= 3
 
 
 @given(st.text(alphabet="ab .!?\n。É_", max_size=300), st.integers(0, 1))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from operator import itemgetter
 
 from odqa import settings
 
@@ -45,18 +44,26 @@ def stem(word: str) -> str:
     return word if len(word) <= 3 else word[: max(4, min(6, len(word) - 2))]
 
 
-# No stem depends on more of a word, and what is kept must not be as long as a word may be.
-_BEGINNING = itemgetter(slice(8))
+class _Stems(dict[str, str]):
+    """The stems of words in any case; those that were asked for last are kept, since they come up again and again."""
+
+    def __missing__(self, word: str) -> str:
+        found = stem(word[:_STEM_DEPENDS_ON].lower())
+        if len(word) <= _KEPT_LETTERS:
+            if len(self) >= _KEPT_WORDS:
+                self.clear()
+            self[word] = found
+        return found
+
+
+_STEM_DEPENDS_ON = 8  # letters of a word; the others only tell that it is long enough
+_KEPT_LETTERS, _KEPT_WORDS = 32, 1 << 15
+_stems = _Stems()
 
 
 def stems_of(words: Iterable[str]) -> Iterator[str]:
     """Yield the stem of each word, of words in any case."""
-    return map(_stem_of_beginning, map(_BEGINNING, words))
-
-
-@lru_cache(maxsize=1 << 15)  # the words of a corpus come up question after question
-def _stem_of_beginning(beginning: str) -> str:
-    return stem(beginning.lower())
+    return map(_stems.__getitem__, words)
 
 
 Stemmed = tuple[tuple[int, int, tuple[str, ...]], ...]

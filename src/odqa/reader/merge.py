@@ -54,7 +54,8 @@ def answers(
     """
     if n_best < 1:
         raise ValueError(f"n_best must be at least 1, not {n_best}")
-    places = _distinct_places([_scored(candidate, retrieved, calibration) for candidate in candidates])
+    most = max((found.score for found in retrieved), default=0.0)
+    places = _distinct_places([_scored(candidate, retrieved, calibration, most=most) for candidate in candidates])
     groups: dict[str, list[_ScoredPlace]] = {}
     for place in places:
         # A text of nothing but articles and punctuation normalises to "": it equals only itself.
@@ -87,7 +88,9 @@ def probability(score: float, margin: float, retrieval: float, *, calibration: C
     return 1.0 / (1.0 + math.exp(-odds)) if odds >= 0 else math.exp(odds) / (1.0 + math.exp(odds))
 
 
-def _scored(candidate: SpanCandidate, retrieved: Sequence[RetrievedPassage], calibration: Calibration) -> _ScoredPlace:
+def _scored(
+    candidate: SpanCandidate, retrieved: Sequence[RetrievedPassage], calibration: Calibration, *, most: float
+) -> _ScoredPlace:
     if not 0 <= candidate.passage < len(retrieved):
         raise ValueError(f"a candidate names passage {candidate.passage} of {len(retrieved)}")
     holder = retrieved[candidate.passage]
@@ -98,7 +101,7 @@ def _scored(candidate: SpanCandidate, retrieved: Sequence[RetrievedPassage], cal
         raise ValueError(f"ranks count from 1; passage {holder.passage.passage_id} has rank {holder.rank}")
     start = holder.passage.span.start
     span = Span(start + candidate.span.start, start + candidate.span.end)
-    below = max(found.score for found in retrieved) - holder.score
+    below = most - holder.score
     score = calibration.reader_weight * candidate.score - calibration.retrieval_weight * below
     return _ScoredPlace(Place(holder.passage, span), text, holder.rank, score, holder.score)
 

@@ -301,6 +301,8 @@ class SqliteMetadataStore:
             row = connection.execute(select(documents).where(documents.c.doc_id == doc_id)).one_or_none()
             if row is None:
                 return None
+            if row.doc_id != doc_id:  # SQLite trusts the order of an index, which a flipped bit may break
+                raise damaged_text(doc_id, f"it is found as {row.doc_id!r}")
             try:
                 text = document_text(connection, row.document_pk, length=row.length)
                 sections, fields = document_fields(row)

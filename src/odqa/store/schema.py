@@ -140,6 +140,7 @@ DELETE_FTS = text(
 )
 FIND_DOCUMENT = "SELECT document_pk, content_hash FROM documents WHERE source = ? AND record = ?"
 _ALLOWED = " AND +rowid IN (SELECT value FROM json_each(:allowed))"
+_FTS_AS_MADE = "SELECT sql FROM sqlite_schema WHERE name = 'passages_fts'"
 _COLUMNS = (
     'SELECT made.value, own.cid, own.name, own.type, own."notnull", own.pk'
     " FROM json_each(?) AS made, pragma_table_info(made.value) AS own"
@@ -198,14 +199,17 @@ def check_columns(connection: Connection, path: Path) -> None:
     """Compare the tables of a file of the present schema with those that it was made with.
 
     SQLite reads their definitions from the file: with a flipped bit in one, a column may hold other values than were
-    written, and no page contradicts another.
+    written, and no page contradicts another. A table that is missing is told by whatever needs it, and by the check.
 
     Raises:
         DamagedIndexError: a column is missing, or is another than it was.
     """
     found = {tuple(row) for row in connection.exec_driver_sql(_COLUMNS, (json.dumps(list(metadata.tables)),))}
-    for wanted in _columns() ^ found:
-        raise damaged(path, f"its table {wanted[0]} is not as it was made")
+    if connection.exec_driver_sql(_FTS_AS_MADE).scalar() not in (None, CREATE_FTS):
+        raise damaged(path, "its table passages_fts is not as it was made")
+    there = {column[0] for column in found}
+    for other in {column for column in _columns() if column[0] in there} ^ found:
+        raise damaged(path, f"its table {other[0]} is not as it was made")
 
 
 @cache
