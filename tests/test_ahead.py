@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
 
-from odqa.ahead import beside, groups, one_ahead
+from odqa.ahead import groups, one_ahead
 
 
 def test_groups_hold_everything_in_order() -> None:
@@ -67,32 +66,3 @@ def test_who_has_enough_leaves_no_thread() -> None:
     next(pairs)
     pairs.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("odqa-ahead")]
-
-
-def test_work_beside_the_block() -> None:
-    begun, released = threading.Event(), threading.Event()
-
-    def work() -> str:
-        begun.set()
-        assert released.wait(timeout=60)
-        return threading.current_thread().name
-
-    with beside(work) as coming:
-        assert begun.wait(timeout=60)
-        assert not coming.done()
-        released.set()
-        assert coming.result(timeout=60) == "odqa-beside"
-
-
-def test_what_fails_beside_is_raised_where_it_is_asked_for() -> None:
-    def fail() -> None:
-        raise ValueError("beside")
-
-    with pytest.raises(ValueError, match="beside"), beside(fail) as coming:
-        coming.result()
-    with beside(fail):
-        pass
-    ended = []
-    with pytest.raises(KeyError, match="own"), beside(lambda: ended.append(time.sleep(0.05))):
-        raise KeyError("own")
-    assert ended == [None]  # nothing goes on behind the caller's back

@@ -1,11 +1,9 @@
-"""Work beside the caller's own: on another part of the same thing, or on the next one of a row of things."""
+"""Items in groups, and work on the next one while the caller is still at the one before."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
@@ -45,25 +43,3 @@ def one_ahead(
                 yield item, made
                 item, made = following, coming.result()
         yield item, made
-
-
-@contextmanager
-def beside(make: Callable[[], Made]) -> Iterator[Future[Made]]:
-    """Let `make` run in a thread while the block does; gives the future of its result. The thread ends with the block.
-
-    What `make` raises is raised by the future's `result`, and forgotten where the block raises before it asks.
-    """
-    future: Future[Made] = Future()
-
-    def work() -> None:
-        try:
-            future.set_result(make())
-        except BaseException as error:  # noqa: BLE001 - it is the caller's, who may be in another place by now
-            future.set_exception(error)
-
-    thread = threading.Thread(target=work, name="odqa-beside")
-    thread.start()
-    try:
-        yield future
-    finally:
-        thread.join()

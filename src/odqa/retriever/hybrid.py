@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from odqa import settings
-from odqa.ahead import beside
 from odqa.protocols import Encoder, PassageIds, Vectors
 from odqa.retriever.frequent import near_pairs, rarest
 from odqa.retriever.second_look import Evidence, evidence
@@ -154,20 +153,9 @@ class HybridRetriever:
                 raise ValueError(f"the question {question!r} has no words: ask something")
         depth = max(top_k, candidates)
         near = mode == "hybrid"
-        nothing: list[dict[int, float]] = [{} for _ in questions]
-
-        def by_words() -> list[dict[int, float]]:
-            return [self._text(question, depth, allowed, near=near) for question in questions]
-
-        if mode == "hybrid":
-            # The network leaves time for SQLite on another processor. Beside the full text, which knows words better,
-            # vectors are asked for their meaning alone.
-            with beside(by_words) as coming:
-                dense = self._dense(questions, depth, allowed, lexical=False)
-                text = coming.result()
-        else:
-            dense = self._dense(questions, depth, allowed, lexical=True) if mode == "dense" else nothing
-            text = by_words() if mode == "text" else nothing
+        # Beside the full text, which knows words better, vectors are asked for their meaning alone.
+        dense = self._dense(questions, depth, allowed, lexical=not near) if mode != "text" else [{} for _ in questions]
+        text = [self._text(q, depth, allowed, near=near) if mode != "dense" else {} for q in questions]
         weights = Fusion(self._fusion.dense_weight * (mode != "text"), self._fusion.text_weight * (mode != "dense"))
         fused = [_fuse(d, t, depth, weights) for d, t in zip(dense, text, strict=True)]
         look = self._second.passages if mode == "hybrid" else 0
