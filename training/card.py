@@ -26,8 +26,10 @@ SETTINGS = (
     "title_share",
     "wrong_share",
     "cropped",
+    "cropped_tokens",
     "freeze_embeddings",
     "teacher_share",
+    "mean_of",
     "batch_tokens",
     "seed",
 )

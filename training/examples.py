@@ -41,18 +41,21 @@ class Builder:
         wrong_share: float,
         cropped: float,
         seed: int,
+        cropped_tokens: int = CROPPED_TOKENS,
         neighbours: list[list[int]] | None = None,
     ) -> None:
         """Tokenise all paragraphs once. With `neighbours` of all pieces, words of half of the examples are replaced."""
         self.corpus, self.wrong_share, self.cropped, self.seed = corpus, wrong_share, cropped, seed
+        self.cropped_tokens = cropped_tokens
         self.tokenizer = loop.plain_tokenizer()
         self.paragraphs = self.tokenizer.encode_batch(corpus.paragraphs)
+        self.asked = [len(e.ids) for e in self.tokenizer.encode_batch([q.text for q in corpus.questions])]
         self.negatives, self.neighbours = negatives, neighbours
 
     def room(self, number: int, *, epoch: int) -> int:
         """Return the most tokens that the question's paragraph may have in its window."""
         cropped = random.Random(f"crop/{self.seed}/{epoch}/{number}").random() < self.cropped
-        return CROPPED_TOKENS if cropped else WINDOW_TOKENS
+        return self.cropped_tokens if cropped else WINDOW_TOKENS
 
     def build(self, number: int, *, epoch: int) -> Example | None:
         """Build the example of a question, or None when its answer does not fall on whole tokens."""
@@ -98,8 +101,8 @@ def batches_of(builder: Builder, numbers: list[int], *, epoch: int, batch_tokens
     order = numbers[:]
     rng.shuffle(order)
     lengths = {
-        number: min(len(builder.paragraphs[question.paragraph].ids), builder.room(number, epoch=epoch))
-        for number, question in enumerate(builder.corpus.questions)
+        number: min(len(builder.paragraphs[question.paragraph].ids), builder.room(number, epoch=epoch)) + asked + 3
+        for number, (question, asked) in enumerate(zip(builder.corpus.questions, builder.asked, strict=True))
     }
     batches = []
     for at in range(0, len(order), BLOCK):
@@ -107,7 +110,7 @@ def batches_of(builder: Builder, numbers: list[int], *, epoch: int, batch_tokens
         batch: list[int] = []
         cut = []
         for number in block:
-            width = min(WINDOW_TOKENS, lengths[number] + 20)
+            width = min(WINDOW_TOKENS, lengths[number])
             if batch and (len(batch) + 1) * width * (1 + builder.wrong_share) > batch_tokens:
                 cut.append(batch)
                 batch = []

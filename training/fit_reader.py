@@ -28,10 +28,12 @@ NEARLY_EXACT_F1 = 2 / 3
 RIDGE = 1e-2
 CAP = 8.0  # of score and margin: one straight line does not fit all scores (docs/decisions.md)
 ANSWERABLE_IN_TEN = 7  # of the questions; the others are asked without their article
-# Scores from which on passages of the second stage of reading, and of the later ones, may be left unread; what reading
-# less may cost in F1, which says more of a few questions than exact matches do (in exact matches for the order).
-UNREAD_ABOVE = tuple(product((20.0, 18.0, 16.0, 14.0, 12.0), (14.0, 12.0, 10.0, 8.0, 6.0, 4.0, 2.0)))
+# Scores from which on passages of the second stage of reading, of the third, and of the later ones may be left unread;
+# what reading less may cost in F1, which says more of a few questions than exact matches do (in exact matches for the
+# order).
+UNREAD_ABOVE = tuple(product((18.0, 16.0, 14.0), (14.0, 12.0, 10.0, 8.0), (2.0, 0.0)))
 LOST = 0.0025
+MOST_ORDERS = 3  # weights of the retrieval, the largest of those that are as good, that are tried with each limit
 
 Score = Callable[[str | None, Sequence[str]], float]
 Read = tuple[GoldQuestion, tuple[RetrievedPassage, ...], list[SpanCandidate]]
@@ -105,18 +107,26 @@ def passages_read(read: Sequence[Read]) -> np.ndarray:
     return np.array([len({span.passage for span in spans}) for gold, _, spans in read if gold.answers])
 
 
-def fit_stages(reader: CachedReader, rows: Sequence[Read], calibration: Calibration) -> Calibration:
-    """Choose the scores with which least is read, on average and in the slowest twentieth, while F1 hardly falls."""
-    whole = exact(read_rows(reader, rows, calibration), calibration, score=metrics.f1)
+def fit_stages(reader: CachedReader, rows: Sequence[Read], orders: Sequence[Calibration]) -> Calibration:
+    """Choose the order, and the scores, with which least is read, on average and in the slowest twentieth.
+
+    A larger weight of the retrieval leaves more unread. `orders` are those that are as good in exact matches where all
+    is read; F1 may be `LOST` below that of the best of them.
+    """
+    whole = max(exact(read_rows(reader, rows, one), one, score=metrics.f1) for one in orders)
     tried = []
-    for limits in UNREAD_ABOVE:
-        one = replace(calibration, unread_above=limits)
+    for order, limits in product(orders, UNREAD_ABOVE):
+        one = replace(order, unread_above=limits)
         part = read_rows(reader, rows, one)
         count, lost = passages_read(part), whole - exact(part, one, score=metrics.f1)
         mean, slow = float(count.mean()), float(np.sort(count)[-len(count) // 20 :].mean())
         tried.append((mean + slow, lost, one))
-        print(f"unread_above {limits} passages read {mean:.2f}, slowest {slow:.2f}, F1 lost {lost:.4f}", flush=True)
-    none = (0.0, 0.0, replace(calibration, unread_above=()))
+        print(
+            f"retrieval_weight {one.retrieval_weight} unread_above {limits} passages read {mean:.2f}, "
+            f"slowest {slow:.2f}, F1 lost {lost:.4f}",
+            flush=True,
+        )
+    none = (0.0, 0.0, replace(orders[0], unread_above=()))
     return min((row for row in tried if row[1] <= LOST), key=lambda row: row[0], default=none)[2]
 
 
@@ -182,7 +192,7 @@ def fit_reader(squad: Path, *, name: str, count: int, seed: int) -> dict[str, fl
             else:
                 asked.append((GoldQuestion(question.text, ()), others[corpus.article_of[question.paragraph]]))
         rows: list[Read] = [(gold, retriever.retrieve([gold.question], allowed=few)[0], []) for gold, few in asked]
-    start = Calibration(margin_cap=CAP, unread_above=(math.inf, math.inf))  # every passage, later ones in part
+    start = Calibration(margin_cap=CAP, unread_above=(math.inf,))  # every passage, later ones in part
     fit, test = rows[::2], rows[1::2]
     everything = read_rows(reader, fit, start)
     grid = [
@@ -192,9 +202,9 @@ def fit_reader(squad: Path, *, name: str, count: int, seed: int) -> dict[str, fl
     scored = [(exact(everything, c), c) for c in grid]
     for value, c in scored:
         print(f"retrieval_weight {c.retrieval_weight} support_weight {c.support_weight} EM {value:.4f}")
-    # Of weights of the retrieval that are as good the largest: it leaves more passages unread.
-    good = [(c.retrieval_weight, value, c) for value, c in scored if value >= max(scored, key=itemgetter(0))[0] - LOST]
-    best = fit_stages(reader, fit, max(good, key=itemgetter(0, 1))[2])
+    most = max(value for value, _ in scored)
+    good = [c for value, c in scored if value >= most - LOST and c.support_weight == 0.0]
+    best = fit_stages(reader, fit, good[-MOST_ORDERS:] or [max(scored, key=itemgetter(0))[1]])
     whole = {"em, every passage read whole": exact(read_rows(reader, test, best, read_all=True), best)}
     fit, test = read_rows(reader, fit, best), read_rows(reader, test, best)
     best = fit_probability(fit, best)

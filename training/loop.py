@@ -20,6 +20,7 @@ from network import base_folder
 
 PAD_TO = 8  # lengths are padded to multiples of this: few shapes, little waste
 CLS, SEP = 101, 102
+MEAN_FROM = 0.4  # share of training before the weights whose mean is taken
 
 
 def seed_everything(seed: int) -> None:
@@ -90,6 +91,24 @@ class Run:
         print(line, flush=True)
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(line + "\n")
+
+    def keep_for_mean(self, *, steps: int, count: int) -> None:
+        """Keep the weights of this step, if it is one of the `count` whose mean is wanted: the last is that of `steps`.
+
+        They are evenly spread over what is behind `MEAN_FROM` of the training.
+        """
+        wanted = {round(steps * (1 - (1 - MEAN_FROM) * number / count)) for number in range(count)}
+        if self.step in wanted:
+            torch.save(self.model.state_dict(), self.folder / f"weights-{self.step:06}.pt")
+
+    def mean(self) -> dict[str, Tensor]:
+        """Return the mean of the weights that were kept, or those of now if there are none.
+
+        The mean of the last part of a training generalises better than its end (Izmailov et al. 2018).
+        """
+        kept = [torch.load(path, weights_only=True) for path in sorted(self.folder.glob("weights-*.pt"))]
+        kept = kept or [self.model.state_dict()]
+        return {name: sum(one[name].float() for one in kept) / len(kept) for name in kept[0]}
 
     def save(self, *, force: bool = False) -> None:
         """Write the checkpoint when it is due; written beside and renamed, so a kill leaves the old one."""

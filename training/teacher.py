@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from zipfile import ZipFile
 
+import nncf
+import numpy as np
 import openvino as ov
 import safetensors.torch
 import torch
@@ -25,7 +27,7 @@ FOLDER = "all-mpnet-base-v2"
 CHECKSUM = "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658"  # of model.safetensors as published
 MOVED = 4
 SPECIAL = {0: 1, 100: 3, 101: 0, 102: 2}  # [PAD], [UNK], [CLS] and [SEP] of BERT -> <pad>, <unk>, <s> and </s>
-FROZEN = 2  # layers that keep the base weights, with the embeddings: one step is a tenth faster
+FROZEN = 2  # layers that keep the base weights, with the embeddings: a step is a tenth faster (with 6: a third)
 
 
 def base() -> tuple[MPNetConfig, dict[str, Tensor]]:
@@ -64,15 +66,15 @@ class TeacherNetwork(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     @classmethod
-    def from_base(cls) -> TeacherNetwork:
-        """Begin with the base model's weights, the lowest of them frozen."""
+    def from_base(cls, *, frozen: int = FROZEN) -> TeacherNetwork:
+        """Begin with the base model's weights; the embeddings and the lowest `frozen` layers keep them."""
         config, weights = base()
         network = cls(config)
         missing = network.mpnet.load_state_dict(weights, strict=False).missing_keys  # the pooler is not wanted
         assert not missing, missing
         network.mpnet.embeddings.requires_grad_(False)
         network.mpnet.encoder.relative_attention_bias.requires_grad_(False)
-        for layer in network.mpnet.encoder.layer[:FROZEN]:
+        for layer in network.mpnet.encoder.layer[:frozen]:
             layer.requires_grad_(False)
         return network
 
@@ -100,12 +102,27 @@ class TeacherNetwork(nn.Module):
         return start.squeeze(-1), end.squeeze(-1)
 
 
-def judge_of(network: TeacherNetwork, device: str) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Return what gives logits for ids and attention mask; on a CPU through OpenVINO, 1.8 times as fast as PyTorch."""
+def judge_of(
+    network: TeacherNetwork, device: str, samples: Sequence[Sequence[int]]
+) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return what gives logits for ids and attention mask.
+
+    On a CPU that is the network as int8 in OpenVINO, three times as fast as PyTorch in bfloat16; `samples` are the rows
+    of ids that the quantisation is calibrated on.
+    """
     if device != "cpu":
         return network.to(device, torch.bfloat16)
     ids = torch.ones((2, 16), dtype=torch.long)
-    compiled = ov.compile_model(ov.convert_model(network, example_input=(ids, ids)), device_name="CPU")
+    rows = [(np.array([row]), np.ones((1, len(row)), dtype=np.int64)) for row in samples]
+    quantized = nncf.quantize(
+        ov.convert_model(network, example_input=(ids, ids)),
+        nncf.Dataset(rows),
+        model_type=nncf.ModelType.TRANSFORMER,
+        preset=nncf.QuantizationPreset.MIXED,
+        subset_size=len(rows),
+        fast_bias_correction=True,
+    )
+    compiled = ov.compile_model(quantized, device_name="CPU")
 
     def judged(input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         found = compiled((input_ids.numpy(), attention_mask.numpy()))

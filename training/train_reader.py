@@ -22,11 +22,15 @@ from torch import Tensor, nn
 
 import data
 import loop
-from examples import Builder, Example, batches_of, neighbours_of
+from examples import CROPPED_TOKENS, Builder, Example, batches_of, neighbours_of
 from network import ReaderNetwork
-from teacher import MOVED, TeacherNetwork, judge_of
+from teacher import FROZEN, MOVED, TeacherNetwork, judge_of
 
-LOGGED = ("start", "epochs", "rate", "batch_tokens", "seed", "wrong_share", "cropped", "freeze_embeddings")
+LOGGED = (
+    *("start", "epochs", "rate", "batch_tokens", "seed", "wrong_share", "cropped", "cropped_tokens"),
+    *("freeze_embeddings", "frozen", "mean_of"),
+)
+JUDGED = 150  # windows that the teacher's quantisation is calibrated on
 TEMPERATURE = 2.0  # of the distributions that are compared with the teacher's
 
 
@@ -97,10 +101,16 @@ def loss_of(
     return total, sum(map(len, rows))
 
 
+def windows_of(builder: Builder, numbers: list[int]) -> list[list[int]]:
+    """Return the rows of ids of some questions with their windows."""
+    examples = [example for number in numbers if (example := builder.build(number, epoch=0)) is not None]
+    return [[loop.CLS, *example.question, loop.SEP, *example.context, loop.SEP] for example in examples]
+
+
 def first_network(options: argparse.Namespace) -> nn.Module:
     """Return the network that training begins with, on its device."""
     if options.start == "mpnet":
-        return TeacherNetwork.from_base().to(options.device)
+        return TeacherNetwork.from_base(frozen=options.frozen).to(options.device)
     model = ReaderNetwork()
     loop.start_from(model, options.start, "reader")
     model.bert.embeddings.word_embeddings.weight.requires_grad_(not options.freeze_embeddings)
@@ -123,7 +133,10 @@ def main() -> None:
     parser.add_argument("--batch-tokens", type=int, default=5000)
     parser.add_argument("--wrong-share", type=float, default=0.15, help="share of questions with a wrong passage")
     parser.add_argument("--cropped", type=float, default=0.7, help="share of long paragraphs that are cropped")
+    parser.add_argument("--cropped-tokens", type=int, default=CROPPED_TOKENS, help="length that they are cropped to")
     parser.add_argument("--freeze-embeddings", action="store_true", help="do not train word embeddings: faster")
+    parser.add_argument("--frozen", type=int, default=FROZEN, help="lowest layers of a teacher that are not trained")
+    parser.add_argument("--mean-of", type=int, default=0, help="end with the mean of so many weights on the way")
     parser.add_argument("--own-choice-after", type=float, default=0.3, help="share of training (not --start bundled)")
     parser.add_argument("--limit-articles", type=int, help="use only the first articles, to try the recipe")
     parser.add_argument("--seed", type=int, default=17)
@@ -142,11 +155,13 @@ def main() -> None:
         negatives=negatives,
         wrong_share=options.wrong_share,
         cropped=options.cropped,
+        cropped_tokens=options.cropped_tokens,
         seed=options.seed,
         neighbours=None if pieces is None else neighbours_of(pieces, loop.plain_tokenizer()),
     )
-    judge = judge_of(teacher, options.device) if teacher else None
     numbers = list(range(len(corpus.questions)))
+    samples = windows_of(builder, numbers[:: -(-len(numbers) // JUDGED)])
+    judge = judge_of(teacher, options.device, samples) if teacher else None
     plan: list[tuple[int, list[int]]] = []
     for epoch in range(-(-int(options.epochs * 1000) // 1000)):
         cut = batches_of(builder, numbers, epoch=epoch, batch_tokens=options.batch_tokens, seed=options.seed)
@@ -188,12 +203,13 @@ def main() -> None:
             rate = tokens / (time.monotonic() - began)
             run.log(step=run.step, of=len(plan), loss=round(sum(losses) / len(losses), 4), tokens_per_s=round(rate))
             losses = []
+        run.keep_for_mean(steps=len(plan), count=options.mean_of)
         run.save()
     run.save(force=True)
     if isinstance(model, TeacherNetwork):
         model.save(options.out / "teacher.pt")
     else:
-        torch.save(model.state_dict(), options.out / "reader.pt")
+        torch.save(run.mean(), options.out / "reader.pt")
     run.log(event="done", step=run.step)
 
 
