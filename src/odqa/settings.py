@@ -25,10 +25,10 @@ ANSWER_TOKENS = 30  # longest answer
 # Counts.
 TOP_K = 5  # passages retrieved and read
 N_BEST = 5  # answers returned
-READ_STAGES = (1, 2)  # passages read at first and then; the others in a third stage. Each only where it may still win
-# Of a passage of the second stage, and of the later ones, so many characters are read: sentences with the question's
-# words. Of longer passages a share is, up to the most.
-FOCUS_CHARACTERS = (500, 400)
+READ_STAGES = (1, 1, 1, 1)  # passages read at first, then, ...; all others at last. Each only where it may still win
+# Of a passage of the second stage, of the third, and of the later ones, so many characters are read: sentences with the
+# question's words. Of longer passages a share is, up to the most.
+FOCUS_CHARACTERS = (500, 500, 400)
 FOCUS_SHARE = 0.7
 FOCUS_MOST_CHARACTERS = 1000
 SPAN_CANDIDATES = 20  # spans taken from each passage; many are variants of one answer and are merged
