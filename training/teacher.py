@@ -107,8 +107,8 @@ def judge_of(
 ) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Return what gives logits for ids and attention mask.
 
-    On a CPU that is the network as int8 in OpenVINO, three times as fast as PyTorch in bfloat16; `samples` are the rows
-    of ids that the quantisation is calibrated on.
+    On a CPU that is the network as int8 in OpenVINO; `samples` are the rows of ids that the quantisation is calibrated
+    on.
     """
     if device != "cpu":
         return network.to(device, torch.bfloat16)

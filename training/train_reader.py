@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--cropped-tokens", type=int, default=CROPPED_TOKENS, help="length that they are cropped to")
     parser.add_argument("--freeze-embeddings", action="store_true", help="do not train word embeddings: faster")
     parser.add_argument("--frozen", type=int, default=FROZEN, help="lowest layers of a teacher that are not trained")
-    parser.add_argument("--mean-of", type=int, default=0, help="end with the mean of so many weights on the way")
+    parser.add_argument("--mean-of", type=int, default=0, help="end a reader with the mean of so many weights")
     parser.add_argument("--own-choice-after", type=float, default=0.3, help="share of training (not --start bundled)")
     parser.add_argument("--limit-articles", type=int, help="use only the first articles, to try the recipe")
     parser.add_argument("--seed", type=int, default=17)
@@ -160,8 +160,9 @@ def main() -> None:
         neighbours=None if pieces is None else neighbours_of(pieces, loop.plain_tokenizer()),
     )
     numbers = list(range(len(corpus.questions)))
-    samples = windows_of(builder, numbers[:: -(-len(numbers) // JUDGED)])
-    judge = judge_of(teacher, options.device, samples) if teacher else None
+    judge = None
+    if teacher:
+        judge = judge_of(teacher, options.device, windows_of(builder, numbers[:: -(-len(numbers) // JUDGED)]))
     plan: list[tuple[int, list[int]]] = []
     for epoch in range(-(-int(options.epochs * 1000) // 1000)):
         cut = batches_of(builder, numbers, epoch=epoch, batch_tokens=options.batch_tokens, seed=options.seed)
