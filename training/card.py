@@ -19,6 +19,8 @@ ROOT = Path(__file__).parents[1]
 CARDS = ROOT / "training" / "cards"
 SETTINGS = (
     "start",
+    "base_share",
+    "windows",
     "epochs",
     "steps",
     "rate",

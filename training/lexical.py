@@ -23,10 +23,11 @@ from tokenizers import Tokenizer
 import data
 import loop
 
-SHARE = 0.25
+SHARE = 0.3
 WIDTH, HEAD_WIDTH = 1024, 384
 CODE_ROWS, CODE_SEED = 175, 5  # the code of a piece is the product of two rows: 175 * 175 codes are enough for 30,522
-CONTINUED = 0.5  # weight of a piece that continues a word, against one that begins it
+CONTINUED = 0.3  # weight of a piece that continues a word, against one that begins it
+RAREST = 1.6  # weight of a piece that one in 13 of the paragraphs holds, and of all that are rarer
 WORDLESS = 1e-4  # weight of [CLS]; the bag of a usual text is a million times as long
 TINY = 1e-6
 
@@ -38,7 +39,7 @@ def piece_weights(paragraphs: list[str], tokenizer: Tokenizer) -> Array:
     found_in = np.zeros(tokenizer.get_vocab_size())
     for encoding in tokenizer.encode_batch(paragraphs):
         found_in[list(set(encoding.ids))] += 1
-    weights = np.sqrt(np.log((len(paragraphs) + 1) / (found_in + 1)))
+    weights = np.minimum(np.sqrt(np.log((len(paragraphs) + 1) / (found_in + 1))), RAREST)
     for piece, number in tokenizer.get_vocab().items():
         if piece.startswith("##"):
             weights[number] *= CONTINUED

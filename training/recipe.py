@@ -6,8 +6,9 @@
 Started again after an interruption it goes on with the step, and within the training with the batch, where it was. It
 ends by writing the network as int8 IR, its registry entry (size, checksums, calibration, figures), the golden values of
 the tests and the model card. The encoder goes first: the reader's calibration depends on what is retrieved. A third
-kind, "teacher", is trained and not shipped: a reader learns from it (`--teacher ../runs/teacher/teacher.pt`). Options
-that are not known here are handed to the training script (`--rate 1.2e-4`).
+kind, "teacher", is trained and not shipped: a reader learns from it (`--teacher ../runs/teacher/teacher.pt`). With
+`--wiki` the bundled encoder learns from itself and a wider one (`distil_encoder.py`). Options that are not known here
+are handed to the training script (`--rate 1.2e-4`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NEGATIVES = "negatives.json"
+NEGATIVES, TEACHERS = "negatives.json", "teachers"
 
 # Keep freed memory, in large pages. Without this glibc gives the buffers of each batch back to the system and gets them
 # anew, page by page: training is 1.3 times as fast with it. Other systems take no notice.
@@ -58,10 +59,20 @@ def steps(options: argparse.Namespace) -> list[Step]:
     mine = Step("mine.py", (*squad, "--out", mined, *few), NEGATIVES)
     if kind == "teacher":
         return [mine, Step("train_reader.py", (*squad, *training), "teacher.pt")]
+    train = [Step(f"train_{kind}.py", (*squad, *training), f"{kind}.pt")]
+    if options.wiki is not None:
+        texts = ("--wiki", str(options.wiki), *(("--without", str(options.without)) if options.without else ()))
+        texts = (*squad, *texts, "--articles", str(options.articles), *few, *seed)
+        judged = ("--teachers", f"{run}/{TEACHERS}", "--negatives", mined, "--out", run)
+        train = [
+            Step("judge_texts.py", (*texts, "--out", f"{run}/{TEACHERS}"), f"{TEACHERS}.done"),
+            Step("distil_encoder.py", (*texts, *judged, *length, *often, *options.others), "encoder.pt"),
+        ]
+    if shares:
+        train.append(Step("average.py", (kind, "--run", run, *shares), "average.done"))
     return [
         mine,
-        Step(f"train_{kind}.py", (*squad, *training), f"{kind}.pt"),
-        *([Step("average.py", (kind, "--run", run, *shares), "average.done")] if shares else []),
+        *train,
         Step("export.py", (kind, *squad, "--run", run, *samples, *few, *seed), "export.done"),
         Step("calibrate.py", (fit, *squad, "--out", f"{run}/calibration.json", *count, *seed), "calibration.json"),
         Step("compare.py", (kind, *squad, "--run", run, *count, *seed), "comparison.json"),
@@ -87,12 +98,19 @@ def main() -> None:
         metavar=("NEW", "BUNDLED", "BASE"),
         help="export the mean of the trained, the bundled and the base weights, with these shares",
     )
+    parser.add_argument("--wiki", type=Path, help="encoder: learn from teachers, on these articles as well")
+    parser.add_argument("--without", type=Path, help="with --wiki: SQuAD file whose articles are not to be seen")
+    parser.add_argument("--articles", type=int, default=2000, help="with --wiki: how many articles are taken")
     parser.add_argument("--count", type=int, default=6000, help="most held-out questions for calibration, comparison")
     parser.add_argument("--samples", type=int, default=300, help="texts that the quantisation is calibrated on")
     parser.add_argument("--limit-articles", type=int, help="train on the first articles only, to try the recipe")
     parser.add_argument("--checkpoint-seconds", type=float, default=300, help="least time between checkpoints")
     parser.add_argument("--seed", type=int, default=17)
     options, options.others = parser.parse_known_args()
+    if options.wiki is not None:
+        if options.kind != "encoder":
+            parser.error("--wiki is for the encoder")
+        options.start = "bundled"
     if options.kind == "encoder" and options.length is not None:
         options.length = round(options.length)
     options.run.mkdir(parents=True, exist_ok=True)

@@ -164,11 +164,12 @@ def test_invariants_of_every_result(results: list[QueryResult], documents: dict[
 def test_reading_every_passage_finds_more_answers_and_seldom_a_better_one(
     qa: QuestionAnswering, results: list[QueryResult]
 ) -> None:
-    part = results[::5]
-    whole = list(qa.query_many([result.question for result in part], read_all=True))
+    whole = list(qa.query_many([result.question for result in results], read_all=True))
     assert all(len(result.answers) == 5 for result in whole)
-    assert sum(len(result.answers) for result in part) < 5 * len(part)
-    assert share([a.answers[0].span == b.answers[0].span for a, b in zip(whole, part, strict=True)]) >= 0.9
+    assert sum(len(result.answers) for result in results) < 5 * len(results)
+    same = [a.answers[0].span == b.answers[0].span for a, b in zip(whole, results, strict=True)]
+    assert share(same) >= 0.9  # the best one of a question without an answer is hardly better than the next
+    assert share([one for one, gold in zip(same, GOLD, strict=True) if gold.answers]) >= 0.95
 
 
 def test_answers(results: list[QueryResult]) -> None:

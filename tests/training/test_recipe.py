@@ -6,6 +6,7 @@ where it was, and that the end is a network that odqa loads, with its registry e
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -131,6 +132,17 @@ def put_small_teacher_base(project: Path) -> None:
         (parts / f"all-mpnet-base-v2.zip.00{number}").write_bytes(part)
 
 
+def wiki_folder(folder: Path) -> Path:
+    """Two articles long enough for windows, one of the file's own, and one that is too short."""
+    folder.mkdir()
+    known = next(t for t in (f"Article {n}" for n in range(100)) if not is_held_out(t.replace(" ", "_")))
+    sentence = "The keeper of the {} number {} climbs the tower at dusk and lights the lamp. "
+    lines = [{"title": t, "text": "".join(sentence.format(t, n) for n in range(250))} for t in (known, "One", "Two")]
+    with gzip.open(folder / "articles.jsonl.gz", "wt", encoding="utf-8") as file:
+        file.write("\n".join(json.dumps(line) for line in [*lines, {"title": "Stub", "text": "Too short."}]))
+    return folder
+
+
 def log_of(project: Path, kind: str) -> list[dict[str, object]]:
     path = project / "runs" / kind / "log.jsonl"
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
@@ -175,10 +187,18 @@ def test_both_recipes_from_data_to_card(project: Path, tmp_path: Path) -> None:
     started = next(line for line in log_of(project, "reader") if line.get("event") == "start")
     assert (started["start"], started["teacher_share"]) == ("bundled", 0.6)
 
+    # The encoder once more, with teachers, one of which has that small base, and articles besides.
+    wiki = ("--wiki", str(wiki_folder(tmp_path / "wiki")), "--without", str(squad), "--articles", "3")
+    words = recipe(project, "distilled", squad, start="bundled", length=2)
+    words[words.index("distilled")] = "encoder"
+    run([*words, *wiki, "--base-share", "0.4", "--average", "0.7", "0.2", "0.1"], project)
+    started = next(line for line in log_of(project, "distilled") if line.get("event") == "start")
+    assert (started["base_share"], started["windows"]) == (0.4, 16)
+
     probe = subprocess.run(
         [sys.executable, "-c", PROBE], env=environment(project), capture_output=True, text=True, timeout=300, check=True
     )
-    norm, dense = pytest.approx(1.0, abs=1e-3), pytest.approx(0.894, abs=1e-3)  # words have half the length of meaning
+    norm, dense = pytest.approx(1.0, abs=1e-3), pytest.approx(1.3**-0.5, abs=1e-3)  # a share of words of 0.3
     expected = {"width": 1024, "norm": norm, "dense": dense, "spans": 1, "masks": ["[?,1,1,?]"]}
     assert json.loads(probe.stdout) == expected
     entries = json.loads((project / "src/odqa/models/registry.json").read_text(encoding="utf-8"))
@@ -194,7 +214,7 @@ def test_both_recipes_from_data_to_card(project: Path, tmp_path: Path) -> None:
         assert entry["licence"] == "Apache-2.0"
         card = json.loads((project / "training/cards" / f"{name}.json").read_text(encoding="utf-8"))
         shown = json.loads((ROOT / "training/cards" / f"{name}.json").read_text(encoding="utf-8"))
-        assert len(card["rounds"]) == (1 if kind == "encoder" else len(shown["rounds"]) + 1)
+        assert len(card["rounds"]) == (2 if kind == "encoder" else len(shown["rounds"]) + 1)
         assert card["rounds"][-1]["batches"] >= 1
         assert (project / f"tests/golden/{kind}.json").read_text() != (ROOT / f"tests/golden/{kind}.json").read_text()
     assert (
