@@ -181,7 +181,8 @@ def main() -> None:
     groups = judge_texts.wiki_groups(options)
     folder = options.teachers
     squad = Texts(paragraphs, questions, folder, ("paragraphs", "questions"), **SQUAD_TEACHERS)
-    windows, sentences = ([row for group in groups for row in part(group)] for part in (_windows, _sentences))
+    windows = [row for group in groups for row in group.windows]
+    sentences = [row for group in groups for row in group.sentences]
     wiki = Texts(windows, sentences, folder, ("windows", "sentences"), **WIKI_TEACHERS)
     half = -(-options.steps // 2)
     kinds = [
@@ -216,13 +217,7 @@ def main() -> None:
     while run.step < len(plan):
         batch = plan[run.step]()
         loss = loss_of(model, batch, options.device)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = loop.rate_at((run.step + 0.5) / len(plan), peak=options.rate)
-        optimizer.step()
-        run.step += 1
+        run.learn(loss, steps=len(plan), peak=options.rate)
         tokens += sum(map(len, batch.passages)) + sum(map(len, batch.asking))
         losses[batch.right is not None].append(loss.item())
         if run.step % 20 == 0:
@@ -234,14 +229,6 @@ def main() -> None:
     run.save(force=True)
     torch.save(model.state_dict(), options.out / "encoder.pt")
     run.log(event="done", step=run.step)
-
-
-def _windows(group: judge_texts.Group) -> list[list[int]]:
-    return group.windows
-
-
-def _sentences(group: judge_texts.Group) -> list[list[int]]:
-    return group.sentences
 
 
 if __name__ == "__main__":

@@ -14,10 +14,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import nncf
 import numpy as np
 import openvino as ov
-import torch
 from torch import Tensor, nn
 from transformers import MPNetModel
 
@@ -28,10 +26,10 @@ from odqa import settings
 from odqa.models.opening import open_model
 from odqa.models.registry import find
 from odqa.models.runtime import Row
-from teacher import MOVED, SPECIAL, base
+from teacher import base, moved, quantized
+from train_encoder import PASSAGE_TOKENS, QUESTION_TOKENS
 from wiki_texts import Group, groups_of, titles_of
 
-PARAGRAPH_TOKENS, QUESTION_TOKENS = 384, 32
 BATCH_TOKENS = 1400
 CALIBRATION_ROWS = 120
 Rows = Sequence[Sequence[int]]
@@ -47,28 +45,10 @@ class MeanOf(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Ids and mask [batch, tokens] -> float32 [batch, hidden]."""
-        ids = input_ids
-        if self.mpnet:
-            ids = input_ids + MOVED
-            for of, to in SPECIAL.items():
-                ids = ids.masked_fill(input_ids == of, to)
+        ids = moved(input_ids) if self.mpnet else input_ids
         hidden = self.model(input_ids=ids, attention_mask=attention_mask).last_hidden_state
         mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
         return nn.functional.normalize(((hidden * mask).sum(1) / mask.sum(1)).float(), dim=-1)
-
-
-def converted(network: nn.Module, rows: Rows) -> ov.Model:
-    """Return a network in int8, calibrated on rows of ids."""
-    ids = torch.ones((2, 16), dtype=torch.long)
-    feeds = [{0: np.array([row], np.int64), 1: np.ones((1, len(row)), np.int64)} for row in rows]
-    return nncf.quantize(
-        ov.convert_model(network, example_input=(ids, ids)),
-        nncf.Dataset(feeds),
-        model_type=nncf.ModelType.TRANSFORMER,
-        preset=nncf.QuantizationPreset.MIXED,
-        subset_size=len(feeds),
-        fast_bias_correction=True,
-    )
 
 
 def mpnet() -> MPNetModel:
@@ -130,7 +110,7 @@ def squad_rows(corpus: data.Corpus) -> tuple[list[list[int]], list[list[int]]]:
     paragraphs, questions = (
         [[loop.CLS, *found.ids[: limit - 2], loop.SEP] for found in tokenizer.encode_batch(texts)]
         for texts, limit in (
-            (corpus.paragraphs, PARAGRAPH_TOKENS),
+            (corpus.paragraphs, PASSAGE_TOKENS),
             ([q.text for q in corpus.questions], QUESTION_TOKENS),
         )
     )
@@ -173,8 +153,8 @@ def main() -> None:
     some += random.Random(options.seed).sample(questions, min(len(questions), CALIBRATION_ROWS // 3))
     makers: dict[str, Callable[[], Callable[[Rows], np.ndarray]]] = {
         "bundled": bundled_embedder,
-        "mpnet": lambda: embedder(converted(MeanOf(mpnet(), mpnet=True), some)),
-        "base": lambda: embedder(converted(MeanOf(untuned(), mpnet=False), some)),
+        "mpnet": lambda: embedder(quantized(MeanOf(mpnet(), mpnet=True), some)),
+        "base": lambda: embedder(quantized(MeanOf(untuned(), mpnet=False), some)),
     }
     for teacher, make in makers.items():
         judged = texts if teacher != "base" else ("windows", "sentences")

@@ -92,6 +92,16 @@ class Run:
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
+    def learn(self, loss: Tensor, *, steps: int, peak: float) -> None:
+        """Take one of so many steps down the gradient of `loss`, at the learning rate of that step."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate_at((self.step + 0.5) / steps, peak=peak)
+        self.optimizer.step()
+        self.step += 1
+
     def keep_for_mean(self, *, steps: int, count: int) -> None:
         """Keep the weights of this step, if it is one of the `count` whose mean is wanted: the last is that of `steps`.
 

@@ -53,6 +53,28 @@ def base() -> tuple[MPNetConfig, dict[str, Tensor]]:
     return MPNetConfig.from_dict(config), safetensors.torch.load(weights)
 
 
+def moved(input_ids: Tensor) -> Tensor:
+    """Return the ids that MPNet has for BERT's."""
+    ids = input_ids + MOVED
+    for of, to in SPECIAL.items():
+        ids = ids.masked_fill(input_ids == of, to)
+    return ids
+
+
+def quantized(network: nn.Module, rows: Sequence[Sequence[int]]) -> ov.Model:
+    """Convert a network of ids and attention mask to int8, calibrated on rows of ids."""
+    ids = torch.ones((2, 16), dtype=torch.long)
+    feeds = [(np.array([row]), np.ones((1, len(row)), dtype=np.int64)) for row in rows]
+    return nncf.quantize(
+        ov.convert_model(network, example_input=(ids, ids)),
+        nncf.Dataset(feeds),
+        model_type=nncf.ModelType.TRANSFORMER,
+        preset=nncf.QuantizationPreset.MIXED,
+        subset_size=len(feeds),
+        fast_bias_correction=True,
+    )
+
+
 class TeacherNetwork(nn.Module):
     """Start and end logits of every token, as `network.ReaderNetwork` gives them, from the same ids."""
 
@@ -94,10 +116,7 @@ class TeacherNetwork(nn.Module):
         self, input_ids: Tensor, attention_mask: Tensor, _token_type_ids: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """BERT's ids [batch, tokens] -> start logits, end logits, both float32 [batch, tokens]."""
-        ids = input_ids + MOVED
-        for of, to in SPECIAL.items():
-            ids = ids.masked_fill(input_ids == of, to)
-        hidden = self.mpnet(input_ids=ids, attention_mask=attention_mask).last_hidden_state
+        hidden = self.mpnet(input_ids=moved(input_ids), attention_mask=attention_mask).last_hidden_state
         start, end = self.head(hidden).float().split(1, dim=-1)
         return start.squeeze(-1), end.squeeze(-1)
 
@@ -112,17 +131,7 @@ def judge_of(
     """
     if device != "cpu":
         return network.to(device, torch.bfloat16)
-    ids = torch.ones((2, 16), dtype=torch.long)
-    rows = [(np.array([row]), np.ones((1, len(row)), dtype=np.int64)) for row in samples]
-    quantized = nncf.quantize(
-        ov.convert_model(network, example_input=(ids, ids)),
-        nncf.Dataset(rows),
-        model_type=nncf.ModelType.TRANSFORMER,
-        preset=nncf.QuantizationPreset.MIXED,
-        subset_size=len(rows),
-        fast_bias_correction=True,
-    )
-    compiled = ov.compile_model(quantized, device_name="CPU")
+    compiled = ov.compile_model(quantized(network, samples), device_name="CPU")
 
     def judged(input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         found = compiled((input_ids.numpy(), attention_mask.numpy()))

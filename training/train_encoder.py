@@ -127,13 +127,7 @@ def main() -> None:
             question_vectors = embed(model, questions, device=options.device, chunk=64)
         scores = question_vectors @ passage_vectors.T / options.temperature
         loss = torch.nn.functional.cross_entropy(scores, torch.tensor(target, device=options.device))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = loop.rate_at((run.step + 0.5) / len(batches), peak=options.rate)
-        optimizer.step()
-        run.step += 1
+        run.learn(loss, steps=len(batches), peak=options.rate)
         tokens += sum(map(len, passages)) + sum(map(len, questions))
         losses.append(loss.item())
         if run.step % 10 == 0:

@@ -191,13 +191,7 @@ def main() -> None:
             judge=judge,
             teacher_share=options.teacher_share,
         )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = loop.rate_at((run.step + 0.5) / len(plan), peak=options.rate)
-        optimizer.step()
-        run.step += 1
+        run.learn(loss, steps=len(plan), peak=options.rate)
         tokens += count
         losses.append(loss.item())
         if run.step % 25 == 0:
