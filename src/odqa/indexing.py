@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from odqa.store.index import Index
 from odqa.store.metadata_store import Lookup
 from odqa.types import Document, IndexProgress, IndexReport, SkippedFile, Span
 
+_ENCODED_AT_ONCE = 2  # batches
 _Cut = tuple[Document, list[Span], bool]  # a document, its passages, and whether it was there before
 
 
@@ -37,7 +39,8 @@ class _Encoding:
 class Indexer:
     """One run over some paths. Everything is committed every few hundred passages, so an interruption loses little.
 
-    While a batch is encoded, in a thread of its own, the one before it is stored and the next one is read.
+    While two batches are encoded, each in a thread of its own, the one before them is stored and the next one is read.
+    Two, so that the network is at the second while the last rows of the first run, and while its words are tokenised.
     """
 
     def __init__(
@@ -54,8 +57,8 @@ class Indexer:
         self._strict, self._progress = strict, progress
         self._pending: list[_Cut] = []
         self._pending_passages = 0
-        self._encoding: _Encoding | None = None
-        self._encoders = ThreadPoolExecutor(1, thread_name_prefix="odqa-encode")
+        self._encoding: deque[_Encoding] = deque()
+        self._encoders = ThreadPoolExecutor(_ENCODED_AT_ONCE, thread_name_prefix="odqa-encode")
         self._added: list[str] = []
         self._updated: list[str] = []
         self._skipped: list[SkippedFile] = []
@@ -141,24 +144,23 @@ class Indexer:
             self._report(record.source.location)
 
     def _commit(self) -> None:
-        """Let the pending documents be encoded together, and store those before them in one transaction."""
+        """Let the pending documents be encoded together, and store those that are due in one transaction."""
         if not self._pending:
             return
-        before, pending = self._encoding, self._pending
-        texts, titles = [], []
+        pending, texts, titles = self._pending, [], []
         for document, spans, _ in pending:
             texts += [span.of(document.text) for span in spans]
             titles += [document.title] * len(spans)
-        self._encoding = _Encoding(pending, self._encoders.submit(self._encode, texts, titles))
+        self._encoding.append(_Encoding(pending, self._encoders.submit(self._encode, texts, titles)))
         self._pending, self._pending_passages = [], 0
-        if before is not None:
-            self._store(before)
+        if len(self._encoding) > _ENCODED_AT_ONCE:
+            self._store(self._encoding.popleft())
 
     def _finish(self) -> None:
         """Encode and store all that is left."""
         self._commit()
-        if self._encoding is not None:
-            last, self._encoding = self._encoding, None
+        while self._encoding:
+            last = self._encoding.popleft()
             self._store(last)
             self._report(last.documents[-1][0].source)
 
