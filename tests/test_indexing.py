@@ -348,6 +348,28 @@ def test_what_cannot_be_encoded_is_told_and_what_was_before_it_is_kept(
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("odqa")]
 
 
+def test_two_batches_are_encoded_at_once_and_stored_in_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "COMMIT_PASSAGES", 8)
+    encode, both, second = fake_models.BagEncoder.encode_passages, threading.Barrier(2), threading.Event()
+
+    def meet(self: fake_models.BagEncoder, passages: Sequence[str], *, titles: Sequence[str]) -> Vectors:
+        started = passages[0].split()[1]
+        if started in ("0", "8"):
+            both.wait(timeout=60)  # an error unless both batches are under way
+        if started == "0":
+            assert second.wait(timeout=60)
+        vectors = encode(self, passages, titles=titles)
+        if started == "8":
+            second.set()
+        return vectors
+
+    monkeypatch.setattr(fake_models.BagEncoder, "encode_passages", meet)
+    run(tmp_path / "index", many(tmp_path / "whales"))
+    assert list(contents(tmp_path / "index")) == [f"whales/{i:02}.txt" for i in range(40)]
+
+
 def test_an_empty_folder_makes_an_empty_index(tmp_path: Path, index_dir: Path) -> None:
     (tmp_path / "nothing").mkdir()
     assert counts(run(index_dir, tmp_path / "nothing")) == (0, 0, 0, 0, 0, 0)
