@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import gzip
-import hashlib
 import json
 import os
 import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import bombs
-import fake_models
-import numpy as np
 import pytest
 from ingest_files import docx_bytes, pdf_bytes
+from ingest_runs import index, reasons
 from test_docx import small
 
 from odqa import pipeline
-from odqa.errors import SkippedFileError
-from odqa.ingest import isolation
-from odqa.ingest.sources import discover
-from odqa.types import IndexProgress, IndexReport
+
+pytestmark = pytest.mark.usefixtures("_fake_models")
 
 LANGUAGES = {
     "arabic.txt": ("القاهرة هي عاصمة مصر. يقع النيل في مصر.", "القاهرة", "النيل"),
@@ -43,43 +34,6 @@ LANGUAGES = {
         "𠮷野家",
     ),
 }
-
-
-@pytest.fixture(autouse=True)
-def _fake_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_models.use_fake_models(monkeypatch)
-    monkeypatch.setattr(fake_models, "word_vector", functools.cache(fake_models.word_vector))
-
-
-@pytest.fixture
-def _quick_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Encode a passage by one hash of it, where there are very many."""
-
-    def encode_passages(_: object, passages: Sequence[str], *, titles: Sequence[str]) -> np.ndarray:
-        digests = b"".join(hashlib.sha256(passage.encode()).digest()[:16] for passage in passages)
-        vectors = np.frombuffer(digests, np.uint8).reshape(len(passages), 16).astype(np.float32)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-    monkeypatch.setattr(fake_models.BagEncoder, "encode_passages", encode_passages)
-
-
-@pytest.fixture
-def docs(tmp_path: Path) -> Path:
-    (tmp_path / "docs").mkdir()
-    return tmp_path / "docs"
-
-
-def index(docs: Path, files: Mapping[str, bytes], **options: bool) -> IndexReport:
-    for name, content in files.items():
-        (docs / name).parent.mkdir(parents=True, exist_ok=True)
-        (docs / name).write_bytes(content)
-    with pipeline.open(docs.parent / "index", create=True) as qa:
-        return qa.index([docs], **options)
-
-
-def reasons(report: IndexReport) -> dict[str, str]:
-    return {skipped.source.rpartition("/")[2]: skipped.reason for skipped in report.skipped}
-
 
 # ---- languages and characters --------------------------------------------------------------------------------------
 
@@ -205,87 +159,6 @@ def test_a_gzip_bomb_ends_and_is_reported(docs: Path, monkeypatch: pytest.Monkey
     assert reasons(report) == {"a.jsonl.gz:line 2": "unpacks to over 200 times its size: nothing from here on was read"}
 
 
-# ---- the parser process of a run -----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The ids of the parser processes that a run starts."""
-    pids: list[int] = []
-    greet = isolation._Process.greet
-
-    def recorded(process: isolation._Process) -> None:
-        pids.append(process.pid)
-        greet(process)
-
-    monkeypatch.setattr(isolation._Process, "greet", recorded)
-    return pids
-
-
-def gone(pid: int) -> bool:
-    """Tell whether a process is dead and off the table."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
-def test_a_run_starts_a_parser_process_for_files_that_need_one_and_ends_it(docs: Path, started: list[int]) -> None:
-    index(docs, {"a.txt": b"Text.", "b.md": b"# Text", "c.jsonl": b'{"text": "x"}'})
-    assert started == []
-    index(docs, {"d.html": b"<p>Text.", "e.html": b"<p>More.", "f.pdf": pdf_bytes([["Page."]])})
-    assert len(started) == 1
-    index(docs, {})  # nothing has changed, so nothing is parsed
-    assert len(started) == 1
-    assert gone(started[0])
-
-
-def test_the_process_ends_with_a_run_that_is_broken_off(docs: Path, started: list[int]) -> None:
-    files = {"a.html": b"<p>Text.", "b.html": b"<html></html>", "c.html": b"<p>More."}
-    with pytest.raises(SkippedFileError, match=r"b\.html: no text"):
-        index(docs, files, strict=True)
-
-    def interrupt(progress: IndexProgress) -> None:
-        if progress.current.endswith("c.html"):
-            raise KeyboardInterrupt
-
-    with pipeline.open(docs.parent / "index") as qa:
-        assert qa.doc_ids() == ["docs/a.html"]
-    (docs / "a.html").write_bytes(b"<p>Another text.")
-    with pipeline.open(docs.parent / "index", create=True) as qa, pytest.raises(KeyboardInterrupt):
-        qa.index([docs], progress=interrupt)
-    assert len(started) == 2
-    assert all(map(gone, started))
-
-
-def test_a_limit_that_is_no_number_is_a_mistake_of_the_caller(docs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ODQA_FILE_SECONDS", "soon")
-    with pytest.raises(ValueError, match="ODQA_FILE_SECONDS is 'soon'"):
-        index(docs, {"a.txt": b"x"})
-
-
-def test_limits_of_the_environment_hold(docs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time is enough for good files on a busy machine; so the bad ones are of a parser that does what they say."""
-    start = isolation._START.replace("from odqa", "import hostile_parsers; from odqa", 1)
-    monkeypatch.setattr(isolation, "_START", start)
-    monkeypatch.setenv("ODQA_FILE_SECONDS", "2.5")
-    monkeypatch.setenv("ODQA_FILE_MEMORY_MB", "600")
-    files = {
-        "a.pdf": b"say Text.",
-        "b.pdf": b"compute",
-        "c.html": b"<p>More.",
-        "d.pdf": b"allocate",
-        "e.html": b"<p>Last.",
-    }
-    report = index(docs, files)
-    assert report.added == ("docs/a.pdf", "docs/c.html", "docs/e.html")
-    assert reasons(report) == {
-        "b.pdf": "took longer than 2.5 s; ODQA_FILE_SECONDS=N allows more",
-        "d.pdf": "needs more than 600 MB of memory; ODQA_FILE_MEMORY_MB=N allows more",
-    }
-
-
 # ---- every kind of file at once ------------------------------------------------------------------------------------
 
 
@@ -366,93 +239,3 @@ def test_a_document_of_an_odd_name_is_pruned_only_when_it_is_gone(docs: Path) ->
         assert qa.index([docs], prune=True).pruned == ()
         (hidden / name).unlink()
         assert qa.index([docs], prune=True).pruned == (r".drafts/caf\xe9.txt",)
-
-
-# ---- large files and many files ------------------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("_quick_encoder")
-@pytest.mark.parametrize("words", [100_000, pytest.param(1_300_000, marks=pytest.mark.slow)])
-def test_one_long_line_is_found_to_its_end(docs: Path, words: int) -> None:
-    line = " ".join(f"w{number}" for number in range(words))
-    assert len(line) > 7 * words - 200_000
-    report = index(docs, {"line.txt": line.encode(), "word.txt": b"x" * 2 * words})
-    assert len(report.added) == 2
-    with pipeline.open(docs.parent / "index") as qa:
-        for word in ("w0", f"w{words // 2}", f"w{words - 1}"):
-            found = qa.search(word, mode="text", top_k=1)[0].passage
-            assert word in found.text.split()
-            assert found.span.of(line) == found.text
-
-
-def _walked(folder: Path, count: int) -> float:
-    """Make so many tiny files, and return the seconds of the processor for walking and indexing them."""
-    docs = folder / "docs"
-    for number in range(count):
-        path = docs / f"{number // 500}" / f"{number}.txt"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"The gull %d steals." % number)
-    began = time.process_time()
-    with pipeline.open(folder / "index", create=True) as qa:
-        report = qa.index([docs])
-    assert len(report.added) == count
-    return time.process_time() - began
-
-
-def least_growth(seconds_for: Callable[[str, int], float], small: int, large: int, *, enough: float) -> float:
-    """How many times as long the large one takes: the least of three tries, for a busy machine slows one or the other.
-
-    `seconds_for` is given a name for the try, and the size.
-    """
-    least = float("inf")
-    for number in range(3):
-        name = f"try{number}"
-        least = min(least, seconds_for(name, large) / seconds_for(name, small))
-        if least < enough:
-            break
-    return least
-
-
-@pytest.mark.usefixtures("_quick_encoder")
-def test_two_thousand_tiny_files_take_time_in_proportion(tmp_path: Path) -> None:
-    _walked(tmp_path / "warm", 50)
-    # 4 times as many; 16 would be quadratic
-    assert least_growth(lambda name, count: _walked(tmp_path / f"{name}-{count}", count), 500, 2000, enough=8) < 8
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("_quick_encoder")
-def test_a_hundred_thousand_tiny_files(tmp_path: Path) -> None:
-    small, large = _walked(tmp_path / "small", 10_000), _walked(tmp_path / "large", 100_000)
-    assert large < 20 * small
-
-
-def test_many_links_are_walked_in_proportion(docs: Path) -> None:
-    def walked(name: str, count: int) -> float:
-        root = docs / name / f"{count}"
-        for number in range(count):
-            (root / f"{number}").mkdir(parents=True)
-            (root / f"{number}" / "next").symlink_to(root / f"{(number + 1) % count}")
-        began = time.process_time()
-        assert list(discover([root])) == []
-        return time.process_time() - began
-
-    walked("warm", 20)
-    assert least_growth(walked, 300, 1200, enough=8) < 8
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("sign", ["", "🙂"], ids=["one byte a character", "four"])
-def test_a_hundred_megabytes_of_text_in_one_file(docs: Path, sign: str) -> None:
-    """Memory is bounded by the largest file that is taken; one wide character makes its text four times as large."""
-    with (docs / "large.txt").open("w", encoding="utf-8") as stream:
-        for number in range(1_000_000):
-            stream.write(
-                f"The gull {number} of Skarn steals chips from the harbour, while the keeper of the light looks on.\n"
-            )
-        stream.write(sign)
-    assert (docs / "large.txt").stat().st_size > 97_000_000
-    words = [sys.executable, str(Path(__file__).with_name("large_child.py")), str(docs), str(docs.parent / "index")]
-    figures = json.loads(subprocess.run(words, capture_output=True, check=True).stdout)
-    assert figures["added"] == ["docs/large.txt"]
-    assert figures["peak"] < 2_500_000_000
