@@ -226,9 +226,7 @@ def main() -> None:
             run.log(step=run.step, of=len(plan), loss=of_squad, wiki_loss=of_wiki, tokens_per_s=rate)
             losses = {True: [], False: []}
         run.save()
-    run.save(force=True)
-    torch.save(model.state_dict(), options.out / "encoder.pt")
-    run.log(event="done", step=run.step)
+    run.finish(model.state_dict(), "encoder.pt")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -119,6 +119,12 @@ class Run:
         kept = [torch.load(path, weights_only=True) for path in sorted(self.folder.glob("weights-*.pt"))]
         kept = kept or [self.model.state_dict()]
         return {name: sum(one[name].float() for one in kept) / len(kept) for name in kept[0]}
+
+    def finish(self, result: Mapping[str, object], name: str) -> None:
+        """Write the last checkpoint, and what the training ends with as a file of the folder."""
+        self.save(force=True)
+        torch.save(result, self.folder / name)
+        self.log(event="done", step=self.step)
 
     def save(self, *, force: bool = False) -> None:
         """Write the checkpoint when it is due; written beside and renamed, so a kill leaves the old one."""

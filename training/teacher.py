@@ -108,9 +108,9 @@ class TeacherNetwork(nn.Module):
         network.load_state_dict(saved["model"])
         return network.requires_grad_(False).eval()
 
-    def save(self, path: Path) -> None:
-        """Write what `from_file` reads."""
-        torch.save({"config": self.mpnet.config.to_diff_dict(), "model": self.state_dict()}, path)
+    def saved(self) -> dict[str, object]:
+        """Return what `from_file` reads, once it is in a file."""
+        return {"config": self.mpnet.config.to_diff_dict(), "model": self.state_dict()}
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, _token_type_ids: Tensor | None = None

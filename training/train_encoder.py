@@ -135,9 +135,7 @@ def main() -> None:
             run.log(step=run.step, of=len(batches), loss=round(sum(losses) / len(losses), 4), tokens_per_s=round(rate))
             losses = []
         run.save()
-    run.save(force=True)
-    torch.save(model.state_dict(), options.out / "encoder.pt")
-    run.log(event="done", step=run.step)
+    run.finish(model.state_dict(), "encoder.pt")
 
 
 if __name__ == "__main__":

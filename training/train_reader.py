@@ -200,12 +200,10 @@ def main() -> None:
             losses = []
         run.keep_for_mean(steps=len(plan), count=options.mean_of)
         run.save()
-    run.save(force=True)
     if isinstance(model, TeacherNetwork):
-        model.save(options.out / "teacher.pt")
+        run.finish(model.saved(), "teacher.pt")
     else:
-        torch.save(run.mean(), options.out / "reader.pt")
-    run.log(event="done", step=run.step)
+        run.finish(run.mean(), "reader.pt")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,8 @@ class Indexer:
     """One run over some paths. Everything is committed every few hundred passages, so an interruption loses little.
 
     While two batches are encoded, each in a thread of its own, the one before them is stored and the next one is read.
-    Two, so that the network is at the second while the last rows of the first run, and while its words are tokenised.
+    With one, the network would have little to do while a batch's last rows run, and nothing while the next one's words
+    are tokenised.
     """
 
     def __init__(
