@@ -72,6 +72,7 @@ MADE_OF_OUR_OWN = {
 HANDED_ON = {
     ("store/allowed.py", "allowed_passages"),  # the SQL of FilterSql
     ("store/full_text_check.py", "__init__"),  # constants, in a loop
+    ("store/metadata_store.py", "search_text"),  # that of `search_fts`
     ("store/metadata_writer.py", "remove_contents"),
     ("store/metadata_writer.py", "_insert"),
     ("store/metadata_writer.py", "_existing"),
@@ -79,7 +80,6 @@ HANDED_ON = {
     ("store/schema.py", "_begin"),  # one of two constants
     ("store/schema.py", "_set_pragmas"),
     ("store/schema.py", "outside_transaction"),
-    ("store/schema.py", "search_fts"),
     ("store/schema.py", "sql"),
 }
 TAKES_SQL = {"text", "sql", "exec_driver_sql", "run", "executescript", "execute", "executemany"}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odqa import settings, words
-from odqa.words import WORD, sentences, stem, stemmed_sentences, stems_of
+from odqa.words import WORD, held_stems, sentences, stem, stemmed_sentences, stems_of
 
 BETWEEN_SENTENCES = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n\s*\n")  # said plainly
 
@@ -51,6 +51,27 @@ def test_nothing_is_lost_but_what_stands_between_sentences(text: str) -> None:
 @given(st.lists(st.text(alphabet="abÉéİ_9ß", min_size=1, max_size=20)))
 def test_stems_of_words_as_they_stand(words: list[str]) -> None:
     assert list(stems_of([*words, "Lighthouses"])) == [*(stem(word.lower()) for word in words), "lighth"]
+
+
+@given(
+    st.text(alphabet="abcÉéİi\u0307ß_9 .-\n", max_size=80),
+    st.sets(st.text(alphabet="abcéi\u0307_9", min_size=1, max_size=6), max_size=6),
+)
+def test_stems_that_a_text_holds(text: str, asked: set[str]) -> None:
+    own = set(stems_of(WORD.findall(text)))
+    wanted = asked | set(list(own)[:3])
+    assert held_stems(text, wanted) == wanted & own
+
+
+def test_a_stem_within_a_word_is_none_of_it() -> None:
+    text = "Bell-towers of Exeter; _tower, belltower and TOWN"
+    assert held_stems(text, {"towe", "tower", "town", "bell", "belt", "exet", "e", "of"}) == {
+        "towe",
+        "town",
+        "bell",
+        "of",
+        "exet",
+    }
 
 
 def test_long_words_are_not_kept() -> None:

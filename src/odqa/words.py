@@ -44,6 +44,29 @@ def stem(word: str) -> str:
     return word if len(word) <= 3 else word[: max(4, min(6, len(word) - 2))]
 
 
+def held_stems(text: str, stems: Iterable[str]) -> set[str]:
+    """Return those of some stems that words of the text have.
+
+    The text is searched for each of them, which takes less time than to go through its words.
+    """
+    lowered = text.lower()
+    if len(lowered) != len(text):  # a letter that becomes two, one of which may not be of a word
+        return set(stems).intersection(stems_of(WORD.findall(text)))
+    return {one for one in stems if _has_stem(lowered, one)}
+
+
+def _has_stem(lowered: str, wanted: str) -> bool:
+    at = lowered.find(wanted)
+    while at >= 0:
+        word = WORD.match(lowered, at)
+        end = word.end() if word else at + 1
+        before = lowered[at - 1 : at]
+        if word and not (before.isalnum() or before == "_") and _stems[word.group()] == wanted:
+            return True
+        at = lowered.find(wanted, end)  # within the word that was found there is no beginning of another
+    return False
+
+
 class _Stems(dict[str, str]):
     """The stems of words in any case; those that were asked for last are kept, since they come up again and again."""
 

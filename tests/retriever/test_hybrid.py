@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Mapping, Sequence
 
 import fake_models
@@ -163,6 +164,23 @@ def test_only_the_best_passages_are_looked_at_again() -> None:
     assert scores == sorted(scores, reverse=True)
     assert retrieve(index, second_look=SecondLook(passages=2), top_k=1) == found[:1]  # a short list is a prefix
     assert retrieve(index, second_look=SecondLook(passages=2), top_k=4) == found[:4]
+
+
+SAID = st.lists(st.sampled_from(["whale", "song", "the", "whale song", ".", "sea"]), max_size=6).map(" ".join)
+
+
+@given(said=st.lists(SAID, min_size=1, max_size=12), looks=st.integers(1, 12), order=st.randoms(use_true_random=False))
+def test_what_cannot_be_among_the_best_is_left_out_and_nothing_else(
+    said: list[str], looks: int, order: random.Random
+) -> None:
+    texts = dict(enumerate(said, start=1))
+    dense = sorted(((i, order.choice([0.5, 0.6, 0.9])) for i in texts), key=lambda pair: pair[1])
+    full = sorted(((i, order.choice([1.0, 2.0, 3.0])) for i in texts), key=lambda pair: -pair[1])
+    index = ListedIndex(dense, full, texts=texts)
+    weights = SecondLook(passages=looks)
+    whole = retrieve(index, second_look=weights, top_k=len(texts))  # so many that every passage is looked at
+    for count in range(1, len(texts)):
+        assert retrieve(index, second_look=weights, top_k=count) == whole[:count]
 
 
 def test_a_second_look_reaches_deeper_than_what_is_returned() -> None:

@@ -7,8 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odqa.retriever.second_look import Evidence, evidence
+from odqa.retriever.second_look import Evidence, Look
 from odqa.words import stem, telling, words_of
+
+
+def evidence(question: str, passages: list[str]) -> list[Evidence]:
+    look = Look(question, passages)
+    return [look.evidence(at) for at in range(len(look))]
+
 
 QUESTION = "Who designed the tower?"  # telling: designed, tower; pairs: who designed, designed the, the tower
 
@@ -81,6 +87,21 @@ def test_evidence_lies_between_none_and_all(question: str, passages: list[str]) 
     assert len(found) == len(passages)
     assert all(0.0 <= value <= 1.0 for one in found for value in one)
     assert evidence(question, passages[::-1]) == found[::-1]
+
+
+@given(question=WORDS, passages=st.lists(WORDS, max_size=5))
+def test_a_passage_says_no_more_than_its_words_let_it(question: str, passages: list[str]) -> None:
+    look = Look(question, passages)
+    for at in range(len(look)):
+        assert all(least <= most for least, most in zip(look.evidence(at), look.most(at), strict=True))
+
+
+def test_the_most_that_a_passage_can_say() -> None:
+    look = Look(QUESTION, ["It was designed. A tower fell.", "They saw the tower.", "The sea."])
+    assert look.most(0) == (1.0, 1.0)
+    assert look.evidence(0).coverage < 1.0
+    assert look.most(1).coverage == look.evidence(1).coverage
+    assert look.most(2) == (0.0, 0.0)
 
 
 @given(question=WORDS)

@@ -83,9 +83,11 @@ def best_spans(
         wanted = min(wanted * 4, band.size)
         i, length = np.nonzero((band >= _nth_largest(band, wanted)) & (band > -np.inf))
         first, last, scores = word_first[i], word_last[i + length], band[i, length]
+        order = np.lexsort((last, first, -scores))
         distinct: dict[tuple[int, int], float] = {}
-        for at in np.lexsort((last, first, -scores)).tolist():
-            distinct.setdefault((int(first[at]), int(last[at])), float(scores[at]) - null)
+        ranked = zip(first[order].tolist(), last[order].tolist(), scores[order].tolist(), strict=True)
+        for begin, finish, score in ranked:
+            distinct.setdefault((begin, finish), score - null)
         if len(distinct) >= n_best or wanted == band.size:
             return [TokenSpan(*key, score) for key, score in list(distinct.items())[:n_best]]
 

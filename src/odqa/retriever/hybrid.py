@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from odqa import settings
 from odqa.protocols import Encoder, PassageIds, Vectors
 from odqa.retriever.frequent import near_pairs, rarest
-from odqa.retriever.second_look import Evidence, evidence
+from odqa.retriever.second_look import Evidence, Look
 from odqa.types import Passage, RetrievedPassage
 from odqa.words import telling, words_of
 
@@ -190,7 +191,7 @@ class HybridRetriever:
             kept += [one for one in part if one.passage_id in living]
         if look:
             texts = [living[one.passage_id].text for one in kept[:look]]
-            kept = _looked_at(kept, evidence(question, texts), self._second)
+            kept = _looked_at(kept, Look(question, texts), self._second, count=top_k)
         return tuple(
             RetrievedPassage(living[one.passage_id], one.score, rank, one.dense_score, one.text_score)
             for rank, one in enumerate(kept[:top_k], start=1)
@@ -211,17 +212,29 @@ def _fuse(dense: dict[int, float], text: dict[int, float], depth: int, weights: 
     return sorted(fused, key=lambda one: (-one.score, one.passage_id))
 
 
-def _looked_at(fused: Sequence[_Fused], found: Sequence[Evidence], weights: SecondLook) -> list[_Fused]:
-    """Order the first passages by all four scores; the others, without evidence, stay behind them, as they were."""
+def _looked_at(fused: Sequence[_Fused], look: Look, weights: SecondLook, *, count: int) -> list[_Fused]:
+    """Order the first passages by all four scores; the others, without evidence, stay behind them, as they were.
+
+    Of the first, those are left out that cannot be among the best `count`, whatever their sentences say.
+    """
     whole = weights.dense_weight + weights.text_weight + weights.coverage_weight + weights.pairs_weight
 
     def score(one: _Fused, seen: Evidence) -> float:
         lists = weights.dense_weight * one.closeness + weights.text_weight * one.words
         return (lists + weights.coverage_weight * seen.coverage + weights.pairs_weight * seen.pairs) / whole
 
-    first = [one._replace(score=score(one, seen)) for one, seen in zip(fused, found, strict=False)]
-    ordered = sorted(first, key=lambda one: (-one.score, one.passage_id))
-    for one in fused[len(found) :]:
+    highest = [score(one, look.most(at)) for at, one in enumerate(fused[: len(look)])]
+    best: list[float] = []
+    ordered: list[_Fused] = []
+    for at in sorted(range(len(highest)), key=lambda at: -highest[at]):
+        if len(best) == count and highest[at] < best[0]:
+            break
+        ordered.append(fused[at]._replace(score=score(fused[at], look.evidence(at))))
+        heappush(best, ordered[-1].score)
+        if len(best) > count:
+            heappop(best)
+    ordered.sort(key=lambda one: (-one.score, one.passage_id))
+    for one in fused[len(look) :]:
         ordered.append(one._replace(score=min(ordered[-1].score, score(one, Evidence(0.0, 0.0)))))
     return ordered
 

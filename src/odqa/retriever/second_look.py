@@ -7,15 +7,12 @@ the words of the question stand together in a single sentence, which is what a p
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 from odqa import settings
-from odqa.words import stem, stemmed_sentences, telling, words_of
-
-Pair = tuple[str, str]
+from odqa.words import held_stems, stem, stemmed_sentences, telling, words_of
 
 
 class Evidence(NamedTuple):
@@ -25,45 +22,57 @@ class Evidence(NamedTuple):
     pairs: float  # weighted share of its pairs of neighbouring words, standing side by side
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """The question's telling stems and pairs of stems, sentence by sentence."""
-
-    stems: list[set[str]]
-    pairs: list[set[Pair]]
-
-
-def evidence(question: str, passages: Sequence[str]) -> list[Evidence]:
-    """Return the evidence in each of the passages that compete for a question.
+class Look:
+    """The evidence in each of the passages that compete for a question; passages count from 0.
 
     A word weighs log((n + 1) / (d + 1/2)), where d of the n passages hold it: what all of them hold cannot tell them
     apart. A pair weighs as much as its two words; in it a stop word weighs `settings.STOP_WORD_WEIGHT`. A
     question of one word has no pairs: there its coverage counts as both.
+
+    Which of the words a passage holds is found soon; which of its sentences holds them takes six times as long. So the
+    first is done at once, and says how much evidence there can be.
     """
-    words = words_of(question)
-    wanted = {stem(word) for word in telling(words)}
-    pairs = set(pairwise(map(stem, words)))
-    seen = [_look(text, wanted, pairs) for text in passages]
-    holders = [set().union(*one.stems) for one in seen]
-    weights = {
-        word: math.log((len(passages) + 1) / (sum(word in holder for holder in holders) + 0.5)) for word in wanted
-    }
-    of_pairs = {(a, b): sum(weights.get(word, settings.STOP_WORD_WEIGHT) for word in (a, b)) for a, b in pairs}
-    return [_evidence(one, weights, of_pairs) for one in seen]
 
+    def __init__(self, question: str, passages: Sequence[str]) -> None:
+        """Find out which of the question's words each passage holds."""
+        words = words_of(question)
+        wanted = {stem(word) for word in telling(words)}
+        self._passages = passages
+        self._held = [held_stems(text, wanted) for text in passages]
+        self._weights = {
+            word: math.log((len(passages) + 1) / (sum(word in held for held in self._held) + 0.5)) for word in wanted
+        }
+        self._of_pairs = {
+            (a, b): sum(self._weights.get(word, settings.STOP_WORD_WEIGHT) for word in (a, b))
+            for a, b in pairwise(map(stem, words))
+        }
+        # fsum: exact, so that no score depends on the order of a set, which changes from one process to the next.
+        self._whole, self._whole_pairs = math.fsum(self._weights.values()), math.fsum(self._of_pairs.values())
 
-def _evidence(seen: _Seen, weights: Mapping[str, float], of_pairs: Mapping[Pair, float]) -> Evidence:
-    # fsum: exact, so that a score does not depend on the order of a set, which changes from one process to the next.
-    whole, whole_pairs = math.fsum(weights.values()), math.fsum(of_pairs.values())
-    coverage = max(math.fsum(weights[word] for word in stems) for stems in seen.stems) / whole if whole else 0.0
-    if not of_pairs:
-        return Evidence(coverage, coverage)
-    return Evidence(coverage, max(math.fsum(of_pairs[pair] for pair in pairs) for pairs in seen.pairs) / whole_pairs)
+    def __len__(self) -> int:
+        """Return the number of passages."""
+        return len(self._passages)
 
+    def most(self, passage: int) -> Evidence:
+        """Return what a passage says at most: what it would if all that it holds stood in one sentence."""
+        held = self._held[passage]
+        lacking = self._weights.keys() - held
+        return self._evidence([held], [[pair for pair in self._of_pairs if lacking.isdisjoint(pair)]])
 
-def _look(text: str, wanted: set[str], pairs: set[Pair]) -> _Seen:
-    said = [stems for _, _, stems in stemmed_sentences(text)]
-    return _Seen(
-        [wanted.intersection(sentence) for sentence in said],
-        [pairs.intersection(pairwise(sentence)) for sentence in said],
-    )
+    def evidence(self, passage: int) -> Evidence:
+        """Return what a passage says."""
+        said = [stems for _, _, stems in stemmed_sentences(self._passages[passage])]
+        held, pairs = self._held[passage], set(self._of_pairs)
+        return self._evidence(
+            [held.intersection(stems) for stems in said] if len(held) > 1 else [held],
+            [pairs.intersection(pairwise(stems)) for stems in said],
+        )
+
+    def _evidence(self, stems: Iterable[Iterable[str]], pairs: Iterable[Iterable[tuple[str, str]]]) -> Evidence:
+        """Take the best of what sentences hold of the question."""
+        coverage = max(math.fsum(self._weights[word] for word in held) for held in stems)
+        share = coverage / self._whole if self._whole else 0.0
+        if not self._of_pairs:
+            return Evidence(share, share)
+        of_pairs = max(math.fsum(self._of_pairs[pair] for pair in held) for held in pairs)
+        return Evidence(share, of_pairs / self._whole_pairs)

@@ -227,7 +227,7 @@ class SqliteMetadataStore:
         """Return those of `ids` that are ids of living passages."""
         with self.reading() as connection:
             found = connection.exec_driver_sql(_LIVING, (json.dumps([int(passage_id) for passage_id in ids]),))
-            return set(found.scalars())
+            return {passage_id for (passage_id,) in found}
 
     def search_text(
         self,
@@ -258,12 +258,12 @@ class SqliteMetadataStore:
         filtered = {} if allowed is None else {"allowed": json.dumps(allowed.tolist())}
         with self.reading() as connection:
             try:
-                rows = connection.execute(search_fts(filtered=bool(filtered)), {**values, **filtered}).all()
+                rows = connection.exec_driver_sql(search_fts(filtered=bool(filtered)), {**values, **filtered}).all()
             except OperationalError as error:
                 if is_of_expression(error):
                     raise ValueError(f"not an FTS5 query: {expression!r} ({error.orig})") from error
                 raise
-        return [(row.rowid, row.score) for row in rows]
+        return [(passage_id, score) for passage_id, score in rows]
 
     def count_matches(self, expressions: Sequence[str], *, most: int) -> list[int] | None:
         """Count the passages that match each FTS5 expression, up to `most`; None if there are no more than that at all.
@@ -305,7 +305,7 @@ class SqliteMetadataStore:
                 raise damaged_text(doc_id, f"it is found as {row.doc_id!r}")
             try:
                 text = document_text(connection, row.document_pk, length=row.length)
-                sections, fields = document_fields(row)
+                sections, fields = document_fields(row.sections, row.metadata)
             except BlockError as error:
                 raise damaged_text(doc_id, error) from error
             return Document(

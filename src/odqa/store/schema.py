@@ -154,9 +154,9 @@ _SEARCH_FTS = (
 COUNT_FTS = text("SELECT count(*) FROM (SELECT 1 FROM passages_fts WHERE passages_fts MATCH :expression LIMIT :most)")
 
 
-def search_fts(*, filtered: bool) -> TextClause:
+def search_fts(*, filtered: bool) -> str:
     """Return the full-text search; `filtered` by a JSON array `allowed`, tested row by row after the match."""
-    return text(_SEARCH_FTS.format(allowed=_ALLOWED if filtered else ""))
+    return _SEARCH_FTS.format(allowed=_ALLOWED if filtered else "")
 
 
 def sql(statement: str, *, expanding: str | None = None) -> TextClause:
