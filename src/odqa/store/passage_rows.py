@@ -79,7 +79,7 @@ def _passage(rows: Sequence[Sequence[Any]], fields: dict[int, _Fields]) -> Passa
     try:
         if document_pk not in fields:
             fields[document_pk] = document_fields(own_sections, own_metadata)
-        text = cut((row[-3:] for row in rows), start=start, end=end)
+        text = cut(((at, block, checksum) for *_, at, block, checksum in rows), start=start, end=end)
     except BlockError as error:
         raise damaged_text(doc_id, error) from error
     (sections, metadata), span = fields[document_pk], Span(start, end)
