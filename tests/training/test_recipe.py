@@ -50,6 +50,18 @@ print(json.dumps({
 """
 
 
+ROUND_TRIP = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from from_ir import BUNDLED, state_of
+from network import ReaderNetwork
+trained = torch.load(sys.argv[2], weights_only=True)
+found = state_of(BUNDLED / "reader.xml", ReaderNetwork())
+print(max(float((found[name] - trained[name]).abs().max() / trained[name].abs().max()) for name in trained))
+"""
+
+
 def is_held_out(title: str) -> bool:
     """The rule of training/data.py, which is documented there."""
     return int(sha256(title.encode()).hexdigest()[:8], 16) % 20 == 0
@@ -186,6 +198,10 @@ def test_both_recipes_from_data_to_card(project: Path, tmp_path: Path) -> None:
     assert all(torch.allclose(trained[name], sum(one[name] for one in kept) / len(kept)) for name in trained)
     started = next(line for line in log_of(project, "reader") if line.get("event") == "start")
     assert (started["start"], started["teacher_share"]) == ("bundled", 0.6)
+
+    probe = [sys.executable, "-c", ROUND_TRIP, str(project / "training"), str(project / "runs/reader/reader.pt")]
+    done = subprocess.run(probe, env=environment(project), capture_output=True, text=True, timeout=300, check=True)
+    assert float(done.stdout.splitlines()[-1]) < 0.01  # int8 with a scale a row, and bias correction
 
     # The encoder once more, with teachers, one of which has that small base, and articles besides.
     wiki = ("--wiki", str(wiki_folder(tmp_path / "wiki")), "--without", str(squad), "--articles", "3")
