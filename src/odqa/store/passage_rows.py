@@ -8,8 +8,6 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy.dialects import sqlite
-
 from odqa.store.blocks import BlockError, cut, damaged_text
 from odqa.store.schema import BLOCK_CODE_POINTS, Transaction, document_blocks, documents, passages, sql
 from odqa.types import Passage, Section, Span
@@ -43,7 +41,7 @@ _PASSAGES = str(
     )
     .where(passages.c.passage_id.in_(sql("SELECT value FROM json_each(?)")))
     .order_by(passages.c.passage_id, _blocks.start)
-    .compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True})
+    .compile(compile_kwargs={"literal_binds": True})
 )
 
 
