@@ -10,6 +10,7 @@ from odqa import cli, pipeline
 def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     for name in ("ODQA_DEBUG", "ODQA_INDEX_DIR", "ODQA_ENCODER", "ODQA_READER", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ODQA_MODELS_DIR", str(tmp_path / "models"))
     monkeypatch.chdir(tmp_path)
 
     def run(*words: str) -> tuple[int, str, str]:

@@ -7,38 +7,21 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import small_networks
+from cli_cases import Run
 from tiny_bert import write_folder
 
-from odqa import cli
 from odqa.models import registry
 
 CASED = "bert-large-cased-whole-word-masking-finetuned-squad"
 ZOO_ENCODER = "bert-small-uncased-whole-word-masking-squad-emb-int8-0001"
 ZOO_READER = "bert-small-uncased-whole-word-masking-squad-0001"
 READER = "odqa-reader-small-int8"
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    for name in ("ODQA_DEBUG", "ODQA_INDEX_DIR", "ODQA_ENCODER", "ODQA_READER", "NO_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("ODQA_MODELS_DIR", str(tmp_path / "models"))
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: str) -> tuple[int, str, str]:
-        code = cli.main(words)
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return run
 
 
 @pytest.fixture
