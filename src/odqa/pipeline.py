@@ -310,7 +310,8 @@ class QuestionAnswering:
             self._need_passages()  # an index without documents has no fields that a filter could look at
         # Full text needs no vectors, so the encoder is not loaded for it.
         retriever = HybridRetriever(self._index, self.encoder if mode != "text" else None)
-        found = retriever.retrieve(questions, top_k=top_k, mode=mode, allowed=self._index.allowed(where))
+        with self._index.one_state():
+            found = retriever.retrieve(questions, top_k=top_k, mode=mode, allowed=self._index.allowed(where))
         if not all(found):
             self._need_passages()
         return found

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import openvino
 import pytest
 
 from odqa import settings
@@ -217,12 +218,17 @@ class CountingRequest:
 
     def __init__(self) -> None:
         self.fed: np.ndarray | None = None
+        self.inputs: dict[int, np.ndarray] = {}
 
-    def start_async(self, feed: dict[int, np.ndarray]) -> None:
+    def set_input_tensor(self, at: int, tensor: openvino.Tensor) -> None:
         assert self.fed is None, "a request at work was lent"
-        if feed[0][0] < 0:
+        self.inputs[at] = tensor.data
+
+    def start_async(self) -> None:
+        assert self.fed is None, "a request at work was lent"
+        if self.inputs[0][0] < 0:
             raise RuntimeError("refused")
-        self.fed = feed[0]
+        self.fed = self.inputs[0]
 
     def wait(self) -> None:
         assert self.fed is not None

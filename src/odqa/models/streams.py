@@ -93,40 +93,49 @@ class Streams:
         if self.most == 1:
             yield from map(self._alone, feeds)
             return
-        running: deque[openvino.InferRequest] = deque()
+        running: deque[tuple[openvino.InferRequest, Feed]] = deque()  # feeds are held as long as they are read
         try:
             for feed in feeds:
                 if len(running) == self.most + WAITING:
                     yield self._outcome(running)
-                request = self._request()
-                request.start_async(feed)
-                running.append(request)
+                request = self._request(feed)
+                request.start_async()
+                running.append((request, feed))
             while running:
                 yield self._outcome(running)
         finally:
-            for request in running:  # whoever asked has had enough; the requests must be idle when they are lent again
+            for request, _ in running:  # whoever asked has had enough; requests must be idle when they are lent again
                 request.wait()
                 self._give_back(request)
 
     def _alone(self, feed: Feed) -> list[NDArray[np.float32]]:
-        request = self._request()
+        request = self._request(feed)
         try:
-            results = request.infer(feed)  # copies: the outputs do not change with the next call
-            return [np.asarray(results[at], dtype=np.float32) for at in range(self._outputs)]
+            request.infer(share_outputs=True)  # they are copied below, without a dictionary of them
+            return self._outputs_of(request)
         finally:
             self._give_back(request)
 
-    def _outcome(self, running: deque[openvino.InferRequest]) -> list[NDArray[np.float32]]:
-        request = running.popleft()
+    def _outcome(self, running: deque[tuple[openvino.InferRequest, Feed]]) -> list[NDArray[np.float32]]:
+        request, _ = running.popleft()
         request.wait()
-        # Copies: the tensors are the request's own, and change with its next batch.
-        values = [np.array(request.get_output_tensor(at).data, dtype=np.float32) for at in range(self._outputs)]
+        values = self._outputs_of(request)
         self._give_back(request)
         return values
 
-    def _request(self) -> openvino.InferRequest:
+    def _outputs_of(self, request: openvino.InferRequest) -> list[NDArray[np.float32]]:
+        # Copies: the tensors are the request's own, and change with its next batch.
+        return [np.array(request.get_output_tensor(at).data, dtype=np.float32) for at in range(self._outputs)]
+
+    def _request(self, feed: Feed) -> openvino.InferRequest:
+        """Take an idle request, or make one, that reads its inputs where they lie: hold them until it is done."""
+        import openvino
+
         with self._lock:
-            return self._idle.pop() if self._idle else self._compiled.create_infer_request()
+            request = self._idle.pop() if self._idle else self._compiled.create_infer_request()
+        for at, values in feed.items():
+            request.set_input_tensor(at, openvino.Tensor(values, shared_memory=True))
+        return request
 
     def _give_back(self, request: openvino.InferRequest) -> None:
         with self._lock:

@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,8 @@ Logits = NDArray[np.float32]
 SPARE_SPANS = 20  # taken from each window beyond `n_best`, in place of those across a blank line
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 
+QUESTIONS_KEPT = 512  # whose word pieces are kept: those of a large batch and of many threads
+KEPT_CHARACTERS = 1000  # of a question, at most
 SLICE_QUESTIONS = 32  # questions whose windows are held and batched together by `read_many`
 
 
@@ -55,6 +58,8 @@ class ExtractiveReader:
         need_task(spec, READ)
         self._spec = spec
         self._tokenizer, self._network = open_model(spec, environment=environment)
+        # Passages are read one after another, each with the same question.
+        self._known_question = lru_cache(QUESTIONS_KEPT)(self._tokenizer.encode)
 
     @property
     def name(self) -> str:
@@ -159,7 +164,7 @@ class ExtractiveReader:
         full = self._spec.window_tokens if padded else 0
         for at in range(0, len(questions), SLICE_QUESTIONS):
             part = slice(at, at + SLICE_QUESTIONS)
-            asked = self._tokenizer.encode_batch(questions[part])
+            asked = [self._question(question) for question in questions[part]]
             for question, encoding in zip(questions[part], asked, strict=True):
                 if not encoding.ids:
                     raise ValueError(f"the question {question!r} has no words; ask something")
@@ -170,6 +175,9 @@ class ExtractiveReader:
             logits = iter(self._network.logits(rows))
             for texts, group in zip(own, groups, strict=True):
                 yield texts, [(window, *next(logits)) for window in group]
+
+    def _question(self, text: str) -> Encoding:
+        return self._known_question(text) if len(text) <= KEPT_CHARACTERS else self._tokenizer.encode(text)
 
     def _tokenise(self, texts: Sequence[str]) -> dict[str, _Text]:
         encodings = self._tokenizer.encode_batch(texts)

@@ -170,8 +170,8 @@ class HybridRetriever:
         vectors = self._encoder.encode_questions(questions, lexical=lexical)
         distances, ids = self._index.search_dense(vectors, top_k=depth, allowed=allowed)
         return [
-            {int(i): -float(d) for i, d in zip(id_row, distance_row, strict=True) if i >= 0}
-            for id_row, distance_row in zip(ids, distances, strict=True)
+            {i: -distance for i, distance in zip(*row, strict=True) if i >= 0}
+            for row in zip(ids.tolist(), distances.tolist(), strict=True)
         ]
 
     def _text(self, question: str, depth: int, allowed: PassageIds | None, *, near: bool) -> dict[int, float]:

@@ -190,18 +190,11 @@ class Index:
     ) -> tuple[NDArray[np.float32], PassageIds]:
         """Find the passages whose vectors are nearest, among all or among `allowed`; see `vector_index.py`.
 
-        Vectors float32 [n, width] give squared L2 distances and ids [n, top_k]; missing neighbours are inf and -1. A
-        passage that is deleted while the search runs is looked for in SQLite and left out.
+        Vectors float32 [n, width] give squared L2 distances and ids [n, top_k]; missing neighbours are inf and -1.
+        Whatever was deleted before the call is not among them; of what is deleted meanwhile, `passages` gives nothing.
         """
-        store = self._readable()
-        while True:
-            index = self._follower.current()
-            distances, ids = index.search(vectors, top_k=top_k, allowed=allowed)
-            wanted = {int(passage_id) for passage_id in np.unique(ids) if passage_id >= 0}
-            dead = wanted - store.living(sorted(wanted))
-            if not dead:
-                return distances, ids
-            index.remove(np.array(sorted(dead), dtype=np.int64))
+        self._readable()
+        return self._follower.current().search(vectors, top_k=top_k, allowed=allowed)
 
     def search_text(
         self,
@@ -248,6 +241,13 @@ class Index:
     def documents_under(self, location: str) -> Iterator[tuple[int, str, str, str]]:
         """Yield (document_pk, doc_id, source, record) of the documents whose source is `location` or lies below it."""
         return self._readable().documents_under(location)
+
+    def one_state(self) -> AbstractContextManager[None]:
+        """Let all that this thread reads until the end of the block be of one state, whatever others write meanwhile.
+
+        It is that of the first read, and later ones are cheaper. Vectors alone may be newer.
+        """
+        return self._readable().one_state()
 
     def allowed(self, where: Expression | None) -> PassageIds | None:
         """Return the ids of the passages whose documents meet a filter; None, which means all, without one.

@@ -22,6 +22,7 @@ from odqa.store.allowed import allowed_passages
 from odqa.store.blocks import BlockError, damaged_text, document_text
 from odqa.store.filters import Expression
 from odqa.store.forks import own_file
+from odqa.store.one_state import Reads
 from odqa.store.passage_rows import document_fields, read_passages
 from odqa.store.read_only import ReadOnlyAccess
 from odqa.store.schema import (
@@ -47,8 +48,6 @@ from odqa.store.schema import (
 )
 from odqa.types import Document, Passage
 
-_LIVING = "SELECT passage_id FROM passages WHERE passage_id IN (SELECT value FROM json_each(?))"
-
 Lookup = Callable[[str, str], tuple[int, str] | None]
 
 
@@ -73,6 +72,7 @@ class SqliteMetadataStore:
         writable: whether transactions may be opened with `writing`.
 
     Attributes:
+        reads: which connection a thread reads with.
         damaged: whether damage was seen; closing then leaves `-wal` as it is.
 
     Raises:
@@ -90,6 +90,7 @@ class SqliteMetadataStore:
         self._engine = make_engine(path, writable=writable, parameters="mode=ro" if self._leaves_wal else "mode=rw")
         self._write_engine = self._engine.execution_options(writing=True)
         self._read_only: ReadOnlyAccess[Connection] | None = None
+        self.reads = Reads(lambda: (self._read_only.connection if self._read_only else self._engine.connect)())
         self.damaged = False
         try:
             if not writable and not os.access(path, os.W_OK):
@@ -153,9 +154,14 @@ class SqliteMetadataStore:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Open a read transaction: one state of the index, whatever others write meanwhile."""
-        access = self._engine.connect if self._read_only is None else self._read_only.connection
-        with self._guarded(), access() as connection:
+        with self._guarded(), self.reads.connection() as connection:
             yield connection
+
+    @contextmanager
+    def one_state(self) -> Iterator[None]:
+        """Let this thread read in one transaction until the end of the block."""
+        with self._guarded(), self.reads.one_state():
+            yield
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -222,12 +228,6 @@ class SqliteMetadataStore:
         """Read the living passages among `ids`, each with its text cut from one or two blocks of its document."""
         with self.reading() as connection:
             return read_passages(connection, ids)
-
-    def living(self, ids: Sequence[int]) -> set[int]:
-        """Return those of `ids` that are ids of living passages."""
-        with self.reading() as connection:
-            found = connection.exec_driver_sql(_LIVING, (json.dumps([int(passage_id) for passage_id in ids]),))
-            return {passage_id for (passage_id,) in found}
 
     def search_text(
         self,

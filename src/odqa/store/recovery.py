@@ -63,12 +63,16 @@ class VectorFollower:
         return tuple(self._notices)
 
     def current(self) -> SegmentedVectorIndex:
-        """Return vectors that are not older than the call."""
+        """Return vectors that are not older than the call.
+
+        They may be newer than a state that the thread holds (`odqa.store.one_state`), never older: following
+        reads the newest one.
+        """
         state = self._state
         generation = self._store.generation()
-        if state is not None and state[0] == generation:
+        if state is not None and state[0] >= generation:
             return state[1]
-        with self._loading:
+        with self._loading, self._store.reads.newest_state():
             self._state = state = self._followed(self._state)
             return state[1]
 
