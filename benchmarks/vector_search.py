@@ -61,13 +61,16 @@ def stored(index: Index, kind: str) -> Kind:
         index.write_snapshot()
         index.prepare()
         yield "", lambda: search
-        least, each = vector_index.LEAST_CANDIDATES, vector_index.CANDIDATES_PER_NEIGHBOUR
+        names = ("LEAST_CANDIDATES", "CANDIDATES_PER_NEIGHBOUR", "CANDIDATE_SHARE")
+        before = [getattr(vector_index, name) for name in names]
         try:
             for candidates in CANDIDATES if kind == "binary" else ():
                 vector_index.LEAST_CANDIDATES, vector_index.CANDIDATES_PER_NEIGHBOUR = candidates, 1
+                vector_index.CANDIDATE_SHARE = 0.0
                 yield f"{candidates} candidates", lambda: search
         finally:
-            vector_index.LEAST_CANDIDATES, vector_index.CANDIDATES_PER_NEIGHBOUR = least, each
+            for name, value in zip(names, before, strict=True):
+                setattr(vector_index, name, value)
 
     return Kind(kind, True, make)
 
@@ -103,7 +106,7 @@ def _first(blocks: Iterator[np.ndarray], rows: int) -> Iterator[np.ndarray]:
             return
 
 
-CANDIDATES = (25, 50, 100, 400, 800)
+CANDIDATES = (50, 100, 200, 400, 800)
 OTHERS = (
     factory("SQ8"),
     factory("HNSW32_SQ8", "efSearch={}", (16, 32, 64, 128, 256)),

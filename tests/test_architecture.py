@@ -125,6 +125,14 @@ def test_files_stay_readable(path: Path) -> None:
             assert body <= 50, f"{path}: {node.name} has {body} lines"
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_no_question_wakes_the_threads_of_a_blas(path: Path) -> None:
+    """After a product of matrices NumPy's BLAS keeps its threads awake for a while, in the way of the networks."""
+    if room_of(path) in {"store", "retriever", "reader", "pipeline"}:
+        found = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        assert not any(isinstance(node, ast.MatMult) for node in found)
+
+
 def test_every_room_has_a_floor() -> None:
     assert {room_of(path) for path in FILES} - {"__init__"} <= set(FLOORS)
 

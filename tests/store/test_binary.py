@@ -11,10 +11,10 @@ from store_cases import IDENTITY, brute_force, prepared
 
 from odqa import settings
 from odqa.store import vector_index
-from odqa.store.binary import BinaryCodes, agreement, centre_of, code_bytes, to_bits
+from odqa.store.binary import BinaryCodes, centre_of, code_bytes, to_bits
 from odqa.store.index import Index
 from odqa.store.lock import FolderLock
-from odqa.store.vector_index import SegmentedVectorIndex
+from odqa.store.vector_index import SegmentedVectorIndex, _BinarySegment
 
 
 class Vectors:
@@ -249,14 +249,25 @@ def test_a_binary_snapshot_is_checked_and_mends_no_vector(tmp_path: Path) -> Non
     assert Index.check(folder).problems == ()
 
 
-def test_agreement_is_the_sum_of_the_values_whose_bits_are_set() -> None:
+def test_those_agree_best_with_the_highest_sum_of_the_values_whose_bits_are_set() -> None:
     rng = np.random.default_rng(5)
-    for width in (8, 13, 64):
-        rows = rng.standard_normal((7, width)).astype(np.float32)
+    for width in (8, 13, 64, 200):
+        vectors = rng.standard_normal((30, width)).astype(np.float32)
         centre = rng.standard_normal(width).astype(np.float32)
         query = rng.standard_normal(width).astype(np.float32)
-        wanted = [sum(query[i] - centre[i] for i in range(width) if row[i] > centre[i]) for row in rows]
-        np.testing.assert_allclose(agreement(to_bits(rows, centre), query, centre), wanted, rtol=1e-4, atol=1e-5)
+        held = made(30, width)
+        segment = _BinarySegment(held.ids, BinaryCodes(to_bits(vectors, centre), centre), held.fetch)
+        rows = rng.permutation(30)[:20]
+        sums = {row: sum(query[i] - centre[i] for i in range(width) if vectors[row][i] > centre[i]) for row in rows}
+        found = [sums[row] for row in segment._agreeing(query, rows, 7)]
+        np.testing.assert_allclose(found, sorted(sums.values(), reverse=True)[:7], rtol=1e-6)
+
+
+def test_candidates_grow_with_the_index() -> None:
+    vectors = made(600_000, 8)
+    index = vectors.index()
+    index.search(vectors.rows[:1].astype(np.float32), top_k=5)
+    assert vectors.asked == 240
 
 
 def test_agreement_finds_what_the_hamming_distance_ranks_low(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from odqa.store.codes import Codes
+from odqa.store.codes import CODE, Codes
 
 Bits = NDArray[np.uint8]
 Centre = NDArray[np.float32]
 
 BLOCK_ROWS = 4096
+_ONE = np.ones(1, CODE).view("<u2")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +51,8 @@ def centre_of(vectors: Codes, *, width: int) -> Centre:
     return mean
 
 
-def agreement(bits: Bits, query: NDArray[np.float32], centre: Centre) -> NDArray[np.float32]:
-    """Return how far a query [width] points to where each code [n, code_bytes(width)] does: float32 [n].
-
-    The sum of the query's values, about the centre, whose bits are set. The query keeps its values, of which the
-    Hamming distance sees the signs alone, so this orders codes better (asymmetric distance: M. Jain, H. Jegou,
-    P. Gros, ACM Multimedia 2011). It costs more, too: it is for a few.
-    """
-    set_bits = np.unpackbits(bits, axis=1, count=len(centre), bitorder="little")
-    return set_bits.astype(np.float32) @ (query - centre)
+def to_values(bits: Bits, *, width: int) -> Codes:
+    """Unpack codes [n, code_bytes(width)] to 0.0 or 1.0 for each value, in half precision [n, width]."""
+    ones = np.unpackbits(bits, axis=1, count=width, bitorder="little")
+    values: Codes = np.multiply(ones, _ONE, dtype="<u2").view(CODE)  # `astype` takes seventy times as long
+    return values

@@ -24,8 +24,8 @@ _COUNT = sql(
     " + (SELECT count(*) FROM tombstones WHERE generation > :generation)"
 )
 # One statement whatever the number: an IN list of hundreds of parameters takes longer to write than to answer.
-_SOME = sql(
-    "SELECT passage_id, vector FROM vectors WHERE passage_id IN (SELECT value FROM json_each(:ids)) ORDER BY passage_id"
+_SOME = (
+    "SELECT passage_id, vector FROM vectors WHERE passage_id IN (SELECT value FROM json_each(?)) ORDER BY passage_id"
 )
 
 
@@ -113,7 +113,7 @@ def read_vectors(store: SqliteMetadataStore, wanted: PassageIds, *, width: int) 
 
 
 def _read(connection: Transaction, path: Path, wanted: PassageIds, *, width: int) -> tuple[PassageIds, Codes]:
-    rows = connection.execute(_SOME, {"ids": json.dumps(wanted.tolist())}).all()
+    rows = connection.exec_driver_sql(_SOME, (json.dumps(wanted.tolist()),)).all()
     return _checked(path, rows, width=width, after=0)
 
 
@@ -134,11 +134,12 @@ def _batches(path: Path, parts: Iterable[Sequence[Any]], *, width: int) -> Itera
 
 
 def _checked(path: Path, rows: Sequence[Any], *, width: int, after: int) -> tuple[PassageIds, Codes]:
-    for row in rows:
-        if not isinstance(row.vector, bytes) or len(row.vector) != width * 2:
-            reason = f"the vector of passage {row.passage_id} is not {width * 2} bytes long; try `odqa check --repair`"
+    blobs = [vector for _, vector in rows]
+    for passage_id, vector in rows:
+        if not isinstance(vector, bytes) or len(vector) != width * 2:
+            reason = f"the vector of passage {passage_id} is not {width * 2} bytes long; try `odqa check --repair`"
             raise damaged(path, reason)
-    ids = np.fromiter((row.passage_id for row in rows), dtype=np.int64, count=len(rows))
+    ids = np.array([passage_id for passage_id, _ in rows], dtype=np.int64)
     if (np.diff(ids, prepend=after) <= 0).any():
         raise damaged(path, "the vectors do not stand in the order of their ids; try `odqa check --repair`")
-    return ids, from_blobs([row.vector for row in rows], width=width)
+    return ids, from_blobs(blobs, width=width)
