@@ -19,9 +19,9 @@ from odqa.evaluation import GoldQuestion
 from odqa.models.registry import REGISTRY, Calibration, find
 from odqa.protocols import SpanCandidate
 from odqa.reader.extractive import ExtractiveReader, load_reader
-from odqa.reader.merge import answers
+from odqa.reader.merge import answers, lead
 from odqa.reader.stages import read_in_stages
-from odqa.types import Answer, RetrievedPassage
+from odqa.types import RetrievedPassage
 
 # The training file has one gold answer a question, which is often but a word longer or shorter than another right one.
 NEARLY_EXACT_F1 = 2 / 3
@@ -97,11 +97,6 @@ def exact(read: Sequence[Read], calibration: Calibration, *, score: Score = metr
     return float(np.mean(rows))
 
 
-def retrieval_score(answer: Answer, row: Sequence[RetrievedPassage]) -> float:
-    """Return the retrieval score of the passage that an answer was read in."""
-    return next(found.score for found in row if found.passage == answer.passage)
-
-
 def passages_read(read: Sequence[Read]) -> np.ndarray:
     """Return how many passages of each answerable question were read."""
     return np.array([len({span.passage for span in spans}) for gold, _, spans in read if gold.answers])
@@ -131,7 +126,7 @@ def fit_stages(reader: CachedReader, rows: Sequence[Read], orders: Sequence[Cali
 
 
 def fit_probability(read: Sequence[Read], calibration: Calibration) -> Calibration:
-    """Fit the logistic model of "the best answer is right" on score, margin and retrieval, by Newton's method."""
+    """Fit the logistic model of "the best answer is right" on score, margin and lead, by Newton's method."""
     features, right = [], []
     for gold, row, spans in read:
         found = answers(spans, row, calibration=calibration, n_best=2)
@@ -140,7 +135,7 @@ def fit_probability(read: Sequence[Read], calibration: Calibration) -> Calibrati
         margin = found[0].score - found[1].score if len(found) > 1 else calibration.margin_cap
         cap = calibration.margin_cap
         score = max(-cap, min(cap, found[0].score))
-        features.append([score, min(margin, cap), retrieval_score(found[0], row), 1.0])
+        features.append([score, min(margin, cap), lead(row), 1.0])
         right.append(bool(gold.answers) and metrics.f1(found[0].text, gold.answers) >= NEARLY_EXACT_F1)
     x, y = np.array(features), np.array(right, dtype=float)
     weights = np.zeros(4)
@@ -153,7 +148,7 @@ def fit_probability(read: Sequence[Read], calibration: Calibration) -> Calibrati
         calibration,
         score_coefficient=round(float(weights[0]), 4),
         margin_coefficient=round(float(weights[1]), 4),
-        retrieval_coefficient=round(float(weights[2]), 4),
+        lead_coefficient=round(float(weights[2]), 4),
         intercept=round(float(weights[3]), 4),
     )
 

@@ -268,10 +268,9 @@ class QuestionAnswering:
         Arguments and errors are those of `query`; `batch` is the number of questions taken together. Of a sequence,
         passages are looked for one batch ahead, in a thread; an iterator is taken no sooner than it is needed.
         """
-        if n_best < 1:
-            raise ValueError(f"n_best is {n_best}: at least 1 answer has to be returned")
-        if batch < 1:
-            raise ValueError(f"batch is {batch}: at least 1 question has to be taken at a time")
+        for name, value in (("n_best", n_best), ("top_k", top_k), ("batch", batch)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}: it has to be at least 1")
         if threshold is not None and not 0.0 <= threshold <= 1.0:
             raise ValueError(f"threshold is {threshold}: a probability lies between 0 and 1")
         as_omz = is_omz(profile, threshold)
@@ -282,17 +281,19 @@ class QuestionAnswering:
 
         def results() -> Iterator[QueryResult]:
             self._load_beside(spec)
-            retrieve = partial(self._retrieve, top_k=top_k, mode=mode, where=expression)
-            read = partial(read_answers, calibration=spec.calibration, n_best=n_best, read_all=read_all)
+            # The probability looks at more passages than a small `top_k` asks for.
+            retrieve = partial(self._retrieve, top_k=max(top_k, settings.LEAD_PASSAGES), mode=mode, where=expression)
+            read = partial(read_answers, calibration=spec.calibration, n_best=n_best, read_all=read_all, top_k=top_k)
             known = isinstance(questions, Sequence)  # an iterator may need an answer before it has a next question
             began = time.perf_counter()
             for group, retrieved in one_ahead(retrieve, groups(questions, batch), ahead=known):
+                first = [passages[:top_k] for passages in retrieved]
                 if as_omz:
-                    found = self._read_as_omz(spec, group, retrieved, n_best=n_best)
+                    found = self._read_as_omz(spec, group, first, n_best=n_best)
                 else:
                     found = read(self._loaded(spec), group, retrieved)
                 seconds = (time.perf_counter() - began) / len(group)
-                for question, best, passages in zip(group, found, retrieved, strict=True):
+                for question, best, passages in zip(group, found, first, strict=True):
                     yield QueryResult(question, accepted(best, threshold=least), best, passages, seconds)
                 began = time.perf_counter()
 

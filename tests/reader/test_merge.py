@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from odqa import settings
 from odqa.protocols import SpanCandidate
-from odqa.reader.merge import Calibration, accepted, answers, probability
+from odqa.reader.merge import Calibration, accepted, answers, lead, probability
 from odqa.types import Passage, Place, RetrievedPassage, Span
 
 PLAIN = Calibration()
@@ -115,7 +116,7 @@ def test_probabilities_look_at_the_margin_to_the_best_other() -> None:
         PLAIN,
         score_coefficient=0.5,
         margin_coefficient=0.25,
-        retrieval_coefficient=3.0,
+        lead_coefficient=3.0,
         intercept=-1.0,
         margin_cap=5.0,
     )
@@ -123,14 +124,21 @@ def test_probabilities_look_at_the_margin_to_the_best_other() -> None:
     def sigmoid(x: float) -> float:
         return 1 / (1 + math.exp(-x))
 
-    # The retrieval scores of the three passages are 1, 1/2 and 1.
-    wanted = [sigmoid(1.5 + 0.5 + 3 - 1), sigmoid(0.5 - 0.5 + 1.5 - 1), sigmoid(-2.5 - 1.25 + 3 - 1)]
+    # The retrieval scores of the three passages are 1, 1/2 and 1/3, so the lead of the best over the last is 2/3.
+    wanted = [sigmoid(1.5 + 0.5 + 2 - 1), sigmoid(0.5 - 0.5 + 2 - 1), sigmoid(-2.5 - 1.25 + 2 - 1)]
     assert [a.probability for a in answers(held, ALL, calibration=weights, n_best=5)] == pytest.approx(wanted)
     # What is not returned still counts as the other answer; without any other the margin is its cap.
     assert answers(held, ALL, calibration=weights, n_best=1)[0].probability == pytest.approx(wanted[0])
     assert answers(held[:1], ALL, calibration=weights, n_best=1)[0].probability == pytest.approx(
-        sigmoid(1.5 + 1.25 + 3 - 1)
+        sigmoid(1.5 + 1.25 + 2 - 1)
     )
+
+
+def test_the_lead_is_that_over_the_fifth_passage_or_the_last() -> None:
+    held = [replace(ALL[0], score=score) for score in (0.9, 0.8, 0.7, 0.65, 0.6, 0.1)]
+    assert lead(held) == lead(held[::-1]) == pytest.approx(0.3)
+    assert lead(held[:2]) == pytest.approx(0.1)
+    assert lead(held[:1]) == settings.LONE_LEAD
 
 
 def test_probability_of_extreme_scores() -> None:

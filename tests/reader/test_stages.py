@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pytest
@@ -151,6 +152,15 @@ def test_where_no_score_is_above_the_limit_the_best_answer_is_that_of_reading_ev
     found = read_answers(TableReader(scores), questions, retrieved, calibration=staged, n_best=1)
     # Where two scores are equal up to rounding, either may be first.
     assert [best.score for (best,) in found] == pytest.approx([best.score for (best,) in all_read])
+
+
+def test_passages_that_are_not_read_count_for_the_lead() -> None:
+    reader = TableReader({"ant": [3.0], "bee": [9.0]})
+    retrieved = [passages_of([0.9, 0.5], ["ant", "bee"])]
+    calibration = Calibration(score_coefficient=0.0, lead_coefficient=2.0)
+    ((best,),) = read_answers(reader, ["q"], retrieved, calibration=calibration, n_best=5, top_k=1)
+    assert (best.text, reader.read_texts()) == ("ant", ["ant"])
+    assert best.probability == pytest.approx(1 / (1 + math.exp(-0.8)))
 
 
 LONG = " ".join(["Nothing of interest happened there on that long day."] * 30)

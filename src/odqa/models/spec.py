@@ -73,7 +73,7 @@ class Calibration:
     The final score of a span is `reader_weight` * its reader score - `retrieval_weight` * how far its passage's
     retrieval score lies below the best. `support_weight` in [0, 1] says how far equal answers from several places raise
     the score. The probability of an answer is sigmoid(`score_coefficient` * score + `margin_coefficient` * margin +
-    `retrieval_coefficient` * retrieval score of its passage + `intercept`), with the score and the margin to the best
+    `lead_coefficient` * lead of the best passage in retrieval + `intercept`), with the score and the margin to the best
     other answer held in [-`margin_cap`, `margin_cap`]. Below `threshold` the result is "no answer".
 
     `unread_above` holds, for the second stage of reading and for each later one, the reader score beyond which no
@@ -86,7 +86,7 @@ class Calibration:
     support_weight: float = 0.0
     score_coefficient: float = 1.0
     margin_coefficient: float = 0.0
-    retrieval_coefficient: float = 0.0
+    lead_coefficient: float = 0.0
     intercept: float = 0.0
     margin_cap: float = 10.0
     threshold: float = 0.5
@@ -191,6 +191,7 @@ def read_entry(given: Mapping[str, Any]) -> ModelSpec:
     for name in ("published", "measured"):
         entry[name] = MappingProxyType(dict(entry.get(name, {})))
     calibration = dict(entry.get("calibration", {}))
+    calibration.pop("retrieval_coefficient", None)  # of earlier entries; models that users bring have it at 0
     entry["calibration"] = Calibration(**{**calibration, "unread_above": tuple(calibration.get("unread_above", ()))})
     return ModelSpec(**entry)
 

@@ -6,23 +6,23 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from odqa import settings
 from odqa.metrics import normalise_answer
 from odqa.models.registry import Calibration
 from odqa.protocols import SpanCandidate
 from odqa.types import Answer, Place, RetrievedPassage, Span
 
-__all__ = ["Calibration", "accepted", "answers", "probability"]
+__all__ = ["Calibration", "accepted", "answers", "lead", "probability"]
 
 
 @dataclass(frozen=True, slots=True)
 class _ScoredPlace:
-    """A candidate with its final score, at its place in the document; `retrieval` is the score of its passage."""
+    """A candidate with its final score, at its place in the document."""
 
     place: Place
     text: str
     rank: int
     score: float
-    retrieval: float
 
 
 def answers(
@@ -39,13 +39,13 @@ def answers(
     3. Places whose texts are equal after `odqa.metrics.normalise_answer` are one answer. With the scores s of its
        places, it scores max(s) + `support_weight` * (log(sum(exp(s))) - max(s)).
     4. The margin of an answer is its score less the best score of the others, so it is negative for all but the first,
-       and +`margin_cap` if there is no other; `probability` takes both, and the retrieval score of its best place.
+       and +`margin_cap` if there is no other; `probability` takes both, and the `lead` of the best passage.
 
     Margins look at every answer, not only at the `n_best` that are returned. No candidates give no answers.
 
     Args:
         candidates: spans of the passages; `passage` is the place in `retrieved`.
-        retrieved: the passages that were read.
+        retrieved: the passages that were read, and others for the lead, if fewer than `settings.LEAD_PASSAGES` were.
         calibration: the weights, of the reader's registry entry.
         n_best: most answers.
 
@@ -63,7 +63,8 @@ def answers(
     scored = [(_supported([p.score for p in group], calibration.support_weight), group) for group in groups.values()]
     scored.sort(key=lambda item: (-item[0], item[1][0].rank, item[1][0].place.span))
     totals = [score for score, _ in scored]
-    return tuple(_answer(at, scored[at][1], totals, calibration) for at in range(min(n_best, len(scored))))
+    ahead = lead(retrieved)
+    return tuple(_answer(at, scored[at][1], totals, ahead, calibration) for at in range(min(n_best, len(scored))))
 
 
 def accepted(found: Sequence[Answer], *, threshold: float) -> Answer | None:
@@ -71,7 +72,17 @@ def accepted(found: Sequence[Answer], *, threshold: float) -> Answer | None:
     return found[0] if found and found[0].probability >= threshold else None
 
 
-def probability(score: float, margin: float, retrieval: float, *, calibration: Calibration) -> float:
+def lead(retrieved: Sequence[RetrievedPassage]) -> float:
+    """Return how far the best retrieval score lies above the fifth (`settings.LEAD_PASSAGES`), or the last; 0 or more.
+
+    Where one passage says what the question says, it stands out among the others, however many there are. One alone
+    leads by `settings.LONE_LEAD`.
+    """
+    scores = sorted((found.score for found in retrieved), reverse=True)[: settings.LEAD_PASSAGES]
+    return scores[0] - scores[-1] if len(scores) > 1 else settings.LONE_LEAD
+
+
+def probability(score: float, margin: float, ahead: float, *, calibration: Calibration) -> float:
     """Return the calibrated chance in [0, 1] that an answer is right, a logistic function of the three.
 
     Score and margin are held within `margin_cap`, as one straight line does not fit all scores (docs/decisions.md).
@@ -79,12 +90,12 @@ def probability(score: float, margin: float, retrieval: float, *, calibration: C
     Args:
         score: the answer's score.
         margin: by how much it is above the best other answer, negative if below.
-        retrieval: the retrieval score of its passage.
+        ahead: the lead of the best passage in retrieval.
         calibration: the coefficients.
     """
     score, margin = (max(-calibration.margin_cap, min(calibration.margin_cap, value)) for value in (score, margin))
     odds = calibration.score_coefficient * score + calibration.margin_coefficient * margin + calibration.intercept
-    odds += calibration.retrieval_coefficient * retrieval
+    odds += calibration.lead_coefficient * ahead
     return 1.0 / (1.0 + math.exp(-odds)) if odds >= 0 else math.exp(odds) / (1.0 + math.exp(odds))
 
 
@@ -103,7 +114,7 @@ def _scored(
     span = Span(start + candidate.span.start, start + candidate.span.end)
     below = most - holder.score
     score = calibration.reader_weight * candidate.score - calibration.retrieval_weight * below
-    return _ScoredPlace(Place(holder.passage, span), text, holder.rank, score, holder.score)
+    return _ScoredPlace(Place(holder.passage, span), text, holder.rank, score)
 
 
 def _distinct_places(places: Sequence[_ScoredPlace]) -> list[_ScoredPlace]:
@@ -123,7 +134,9 @@ def _supported(scores: Sequence[float], weight: float) -> float:
     return best + weight * math.log(sum(math.exp(score - best) for score in scores))
 
 
-def _answer(at: int, group: Sequence[_ScoredPlace], totals: Sequence[float], calibration: Calibration) -> Answer:
+def _answer(
+    at: int, group: Sequence[_ScoredPlace], totals: Sequence[float], ahead: float, calibration: Calibration
+) -> Answer:
     score, best = totals[at], group[0]
     others = totals[:1] if at else totals[1:2]
     margin = score - others[0] if others else calibration.margin_cap
@@ -132,6 +145,6 @@ def _answer(at: int, group: Sequence[_ScoredPlace], totals: Sequence[float], cal
         span=best.place.span,
         passage=best.place.passage,
         score=score,
-        probability=probability(score, margin, best.retrieval, calibration=calibration),
+        probability=probability(score, margin, ahead, calibration=calibration),
         places=tuple(p.place for p in group),
     )

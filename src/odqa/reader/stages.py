@@ -27,10 +27,15 @@ def read_answers(
     calibration: Calibration,
     n_best: int,
     read_all: bool = False,
+    top_k: int | None = None,
 ) -> list[tuple[Answer, ...]]:
-    """Return the `n_best` answers of each question, best first; arguments and errors are those of `read_in_stages`."""
+    """Return the `n_best` answers of each question, best first; arguments and errors are those of `read_in_stages`.
+
+    Of each question's passages the first `top_k` are read, None reads all; the others are for the lead of the best.
+    """
     spans = max(n_best, settings.SPAN_CANDIDATES)
-    candidates = read_in_stages(reader, questions, retrieved, calibration=calibration, n_best=spans, read_all=read_all)
+    first = [passages[:top_k] for passages in retrieved]
+    candidates = read_in_stages(reader, questions, first, calibration=calibration, n_best=spans, read_all=read_all)
     return [
         answers(found, passages, calibration=calibration, n_best=n_best)
         for found, passages in zip(candidates, retrieved, strict=True)
