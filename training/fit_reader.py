@@ -168,8 +168,9 @@ def best_threshold(read: Sequence[Read], calibration: Calibration) -> float:
 
 
 def write_calibration(name: str, calibration: Calibration) -> None:
-    """Put the calibration of a reader into the registry."""
+    """Put the calibration of a reader into the registry; what is left unread of long passages is not fitted here."""
     assert math.isfinite(calibration.intercept)
+    calibration = replace(calibration, unread_above_long=find(name).calibration.unread_above_long)
     entries = json.loads(REGISTRY.read_text(encoding="utf-8"))
     next(e for e in entries if e["name"] == find(name).name)["calibration"] = asdict(calibration)
     REGISTRY.write_text(json.dumps(entries, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

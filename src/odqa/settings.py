@@ -44,6 +44,7 @@ STOP_WORD_WEIGHT = 0.1  # of a stop word in a pair of words; a telling word of h
 SENTENCE_WORDS = 50  # longest sentence; longer ones (tables, lists) are cut
 TEXT_MATCHES = 10_000  # most passages that a hybrid search scores by words; more frequent words are left out
 NEAR_TOKENS = 5  # most tokens between two neighbouring words of a question that count as a phrase of the passage
+LONG_CHARACTERS = 1300  # passages of so many on average are long: full ones, not paragraphs
 LEAD_PASSAGES = 5  # the lead of the best passage is that over the last of so many
 LONE_LEAD = 0.3  # the lead of a passage that is the only one: that of right answers among few
 QUESTION_BATCH = 32  # questions answered together by `query_many`

@@ -154,6 +154,15 @@ def test_where_no_score_is_above_the_limit_the_best_answer_is_that_of_reading_ev
     assert [best.score for (best,) in found] == pytest.approx([best.score for (best,) in all_read])
 
 
+def test_more_of_long_passages_are_read() -> None:
+    word = "a" * settings.LONG_CHARACTERS
+    staged = Calibration(unread_above=(4.0,), unread_above_long=(6.0,))
+    for texts, read in (([word, word + "b"], 2), ([word, word[1:]], 1), (["ant", "bee"], 1)):
+        reader = TableReader({texts[0]: [5.0], texts[1]: [1.0]})
+        read_in_stages(reader, ["q"], [passages_of([0.9, 0.9], texts)], calibration=staged, n_best=1)
+        assert len(reader.read_texts()) == read
+
+
 def test_passages_that_are_not_read_count_for_the_lead() -> None:
     reader = TableReader({"ant": [3.0], "bee": [9.0]})
     retrieved = [passages_of([0.9, 0.5], ["ant", "bee"])]

@@ -78,7 +78,8 @@ class Calibration:
 
     `unread_above` holds, for the second stage of reading and for each later one, the reader score beyond which no
     answer is hoped for: a passage that would need a higher one to win is left unread (`odqa.reader.stages`). The last
-    one holds for all further stages; without any, every passage is read.
+    one holds for all further stages; without any, every passage is read. `unread_above_long` takes its place where a
+    question's passages are long (`settings.LONG_CHARACTERS`), if there is any.
     """
 
     reader_weight: float = 1.0
@@ -91,6 +92,7 @@ class Calibration:
     margin_cap: float = 10.0
     threshold: float = 0.5
     unread_above: tuple[float, ...] = ()
+    unread_above_long: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +194,9 @@ def read_entry(given: Mapping[str, Any]) -> ModelSpec:
         entry[name] = MappingProxyType(dict(entry.get(name, {})))
     calibration = dict(entry.get("calibration", {}))
     calibration.pop("retrieval_coefficient", None)  # of earlier entries; models that users bring have it at 0
-    entry["calibration"] = Calibration(**{**calibration, "unread_above": tuple(calibration.get("unread_above", ()))})
+    for name in ("unread_above", "unread_above_long"):
+        calibration[name] = tuple(calibration.get(name, ()))
+    entry["calibration"] = Calibration(**calibration)
     return ModelSpec(**entry)
 
 

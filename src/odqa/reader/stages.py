@@ -72,18 +72,14 @@ def read_in_stages(
     found: list[list[SpanCandidate]] = [[] for _ in questions]
     best = [-math.inf] * len(questions)
     gaps = [_gaps(passages, calibration) for passages in retrieved]
+    limits = [_limits(passages, calibration) for passages in retrieved]
     deepest = max(map(len, retrieved), default=0)
     stages = _stages(deepest) if calibration.unread_above and not read_all else [range(deepest)]
     for number, stage in enumerate(stages):
-        limit = calibration.unread_above[min(number, len(calibration.unread_above)) - 1] if number else math.inf
-        wanted = [
-            [
-                place
-                for place in stage
-                if place < len(own) and best[at] + own[place] <= limit * calibration.reader_weight
-            ]
-            for at, own in enumerate(gaps)
-        ]
+        wanted = []
+        for at, own in enumerate(gaps):
+            limit = limits[at][min(number, len(limits[at])) - 1] * calibration.reader_weight if number else math.inf
+            wanted.append([place for place in stage if place < len(own) and best[at] + own[place] <= limit])
         asked = [at for at, places in enumerate(wanted) if places]
         if not asked:
             continue
@@ -130,6 +126,17 @@ def _stages(passages: int) -> list[range]:
     for size in settings.READ_STAGES:
         ends.append(min(passages, ends[-1] + size))
     return [range(start, end) for start, end in zip(ends, [*ends[1:], passages], strict=True) if end > start]
+
+
+def _limits(passages: Sequence[RetrievedPassage], calibration: Calibration) -> tuple[float, ...]:
+    """Return the reader scores beyond which the passages of each later stage are left unread.
+
+    A long passage holds more that could be the answer, and more of what looks like it.
+    """
+    characters = sum(len(found.passage.text) for found in passages)
+    if calibration.unread_above_long and passages and characters >= settings.LONG_CHARACTERS * len(passages):
+        return calibration.unread_above_long
+    return calibration.unread_above
 
 
 def _gaps(passages: Sequence[RetrievedPassage], calibration: Calibration) -> list[float]:
