@@ -131,7 +131,7 @@ def _stages(passages: int) -> list[range]:
 def _limits(passages: Sequence[RetrievedPassage], calibration: Calibration) -> tuple[float, ...]:
     """Return the reader scores beyond which the passages of each later stage are left unread.
 
-    A long passage holds more that could be the answer, and more of what looks like it.
+    Whole documents lose more by passages that are left unread than paragraphs do (docs/decisions.md).
     """
     characters = sum(len(found.passage.text) for found in passages)
     if calibration.unread_above_long and passages and characters >= settings.LONG_CHARACTERS * len(passages):
