@@ -2,8 +2,9 @@
 
 `fusion` compares weights of the fusion by recall@5. `look` fits the weights of the second look, and measures those that
 were fitted on the other half of the articles. `reader` fits the weights of the final order, which passages are left
-unread, and the logistic model of the probability, and writes them into the registry. Unanswerable questions are made by
-asking over the same index with the passages of the question's own article excluded.
+unread, and the logistic model of the probability, and writes them into the registry. What was chosen on whole
+documents, support and the limits of long passages, stays as it is there. Unanswerable questions are made by asking over
+the same index with the passages of the question's own article excluded.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ def main() -> None:
     parser.add_argument("--reader", default=settings.DEFAULT_READER)
     parser.add_argument("--count", type=int, default=2500, help="questions of the held-out articles")
     parser.add_argument("--seed", type=int, default=17)
+    parser.add_argument("--keep-order", action="store_true", help="`reader`: fit the probability alone")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     options = parser.parse_args()
     if options.what == "fusion":
@@ -32,7 +34,13 @@ def main() -> None:
     elif options.what == "look":
         figures = fit_look(options.squad, count=options.count, seed=options.seed)
     else:
-        figures = fit_reader(options.squad, name=options.reader, count=options.count, seed=options.seed)
+        figures = fit_reader(
+            options.squad,
+            name=options.reader,
+            count=options.count,
+            seed=options.seed,
+            keep_order=options.keep_order,
+        )
     print(json.dumps(figures))
     if options.out is not None:
         options.out.write_text(json.dumps(figures) + "\n", encoding="utf-8")

@@ -176,12 +176,30 @@ def write_calibration(name: str, calibration: Calibration) -> None:
     REGISTRY.write_text(json.dumps(entries, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def fit_reader(squad: Path, *, name: str, count: int, seed: int) -> dict[str, float]:
+def fit_order(reader: CachedReader, rows: Sequence[Read], support_weight: float) -> Calibration:
+    """Choose the weight of the retrieval and what is left unread; the probability is not fitted yet.
+
+    Where one paragraph of the corpus holds the answer, as here, support says nothing: its weight is given.
+    """
+    start = Calibration(margin_cap=CAP, unread_above=(math.inf,), support_weight=support_weight)
+    everything = read_rows(reader, rows, start)  # every passage, later ones in part
+    grid = [replace(start, retrieval_weight=weight) for weight in (0.0, 8.0, 16.0, 24.0, 32.0, 40.0, 50.0, 60.0, 80.0)]
+    scored = [(exact(everything, c), c) for c in grid]
+    for value, c in scored:
+        print(f"retrieval_weight {c.retrieval_weight} EM {value:.4f}")
+    most = max(value for value, _ in scored)
+    good = [c for value, c in scored if value >= most - LOST]
+    return fit_stages(reader, rows, good[-MOST_ORDERS:])
+
+
+def fit_reader(squad: Path, *, name: str, count: int, seed: int, keep_order: bool = False) -> dict[str, float]:
     """Fit, return the figures of questions that the probability was not fitted on, and write it into the registry.
 
     The order of answers and what is left unread are chosen on all questions: half of them tell differences of a quarter
-    of a point from nothing. The probability is fitted on one half, measured on the other, and shipped fitted on both.
+    of a point from nothing. With `keep_order` they stay as the registry has them. The probability is fitted on one
+    half, measured on the other, and shipped fitted on both.
     """
+    before = find(name).calibration
     reader = CachedReader(load_reader(name))
     with held_out_index(squad) as (corpus, _, retriever, others):
         chosen = data.sampled(corpus, count=count, seed=seed)
@@ -192,19 +210,8 @@ def fit_reader(squad: Path, *, name: str, count: int, seed: int) -> dict[str, fl
             else:
                 asked.append((GoldQuestion(question.text, ()), others[corpus.article_of[question.paragraph]]))
         rows: list[Read] = [(gold, retriever.retrieve([gold.question], allowed=few)[0], []) for gold, few in asked]
-    start = Calibration(margin_cap=CAP, unread_above=(math.inf,))  # every passage, later ones in part
     fit, test = rows[::2], rows[1::2]
-    everything = read_rows(reader, rows, start)
-    grid = [
-        replace(start, retrieval_weight=r, support_weight=s)
-        for r, s in product((0.0, 8.0, 16.0, 24.0, 32.0, 40.0, 50.0, 60.0, 80.0), (0.0, 0.5, 1.0))
-    ]
-    scored = [(exact(everything, c), c) for c in grid]
-    for value, c in scored:
-        print(f"retrieval_weight {c.retrieval_weight} support_weight {c.support_weight} EM {value:.4f}")
-    most = max(value for value, _ in scored)
-    good = [c for value, c in scored if value >= most - LOST and c.support_weight == 0.0]
-    best = fit_stages(reader, rows, good[-MOST_ORDERS:] or [max(scored, key=itemgetter(0))[1]])
+    best = before if keep_order else fit_order(reader, rows, before.support_weight)
     whole = {"em, every passage read whole": exact(read_rows(reader, test, best, read_all=True), best)}
     fit, test = read_rows(reader, fit, best), read_rows(reader, test, best)
     best = fit_probability(fit, best)

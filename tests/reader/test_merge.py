@@ -54,8 +54,7 @@ def test_equal_answers_become_one_with_its_places() -> None:
         Place(ALL[0].passage, Span(0, 3)),
         Place(ALL[1].passage, Span(7, 11)),
     )
-    # max + weight * (log-sum-exp - max), by hand: log(e^3 + e^2 + e^1) = 3.4076.
-    assert best.score == pytest.approx(3 + 0.5 * 0.40760596)
+    assert best.score == pytest.approx(3 + 0.5 * 1.0986123)  # the logarithm of 3 places
     assert found[1].score == 0.5
     for answer in found:
         for place in answer.places:
@@ -63,12 +62,33 @@ def test_equal_answers_become_one_with_its_places() -> None:
         assert answer.span.of(DOCUMENTS[answer.passage.doc_id]) == answer.text
 
 
-@pytest.mark.parametrize(("weight", "score"), [(0.0, 1.0), (1.0, 1.0 + math.log(2)), (0.25, 1.0 + math.log(2) / 4)])
+@pytest.mark.parametrize(("weight", "score"), [(0.0, 1.0), (1.0, 1.6931472), (3.0, 3.0794415)])
 def test_support_of_two_equal_places(weight: float, score: float) -> None:
-    held = [candidate(0, ALL, "Ada", 1.0), candidate(1, ALL, "Ada", 1.0)]
+    held = [candidate(0, ALL, "Ada", 1.0), candidate(1, ALL, "Ada", -9.0)]  # however the other one scores
     (found,) = answers(held, ALL, calibration=replace(PLAIN, support_weight=weight), n_best=3)
     assert found.score == pytest.approx(score)
     assert found.passage is ALL[0].passage
+
+
+def test_support_can_make_another_answer_the_best() -> None:
+    held = [candidate(0, ALL, "writer", 2.5), candidate(0, ALL, "Ada", 1.0), candidate(1, ALL, "Ada", 0.0)]
+    for weight, best in ((0.0, "writer"), (2.0, "writer"), (3.0, "Ada")):  # 1 + 2 log 2 = 2.39, 1 + 3 log 2 = 3.08
+        assert answers(held, ALL, calibration=replace(PLAIN, support_weight=weight), n_best=1)[0].text == best
+
+
+def test_more_candidates_of_a_passage_than_are_counted_change_no_score() -> None:
+    text = " ".join(["Ada", *(f"w{i}" for i in range(30)), "Ada"])
+    passage = RetrievedPassage(Passage(1, "d", "", text, Span(0, len(text)), "/d.txt"), score=1.0, rank=1)
+    starts = [0, *(text.index(f"w{i}") for i in range(30)), len(text) - 3]
+    ends = [text.find(" ", start) if " " in text[start:] else len(text) for start in starts]
+    held = [
+        SpanCandidate(0, Span(start, end), -float(at)) for at, (start, end) in enumerate(zip(starts, ends, strict=True))
+    ]
+    weights = replace(PLAIN, support_weight=3.0)
+    few = answers(held[: settings.SPAN_CANDIDATES], [passage], calibration=weights, n_best=5)
+    many = answers(held, [passage], calibration=weights, n_best=5)
+    assert [(a.text, a.score, a.probability) for a in many] == [(a.text, a.score, a.probability) for a in few]
+    assert [len(a.places) for a in (few[0], many[0])] == [1, 2]  # it is shown all the same
 
 
 def test_overlapping_spans_are_one_even_through_overlapping_passages() -> None:

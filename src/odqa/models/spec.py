@@ -71,10 +71,11 @@ class Calibration:
     """How the scores of a reader become the order and the probabilities of answers; see `odqa.reader.merge`.
 
     The final score of a span is `reader_weight` * its reader score - `retrieval_weight` * how far its passage's
-    retrieval score lies below the best. `support_weight` in [0, 1] says how far equal answers from several places raise
-    the score. The probability of an answer is sigmoid(`score_coefficient` * score + `margin_coefficient` * margin +
-    `lead_coefficient` * lead of the best passage in retrieval + `intercept`), with the score and the margin to the best
-    other answer held in [-`margin_cap`, `margin_cap`]. Below `threshold` the result is "no answer".
+    retrieval score lies below the best. Equal answers from several places score `support_weight` times the logarithm of
+    their number more than the best of them. The probability of an answer is sigmoid(`score_coefficient` * score +
+    `margin_coefficient` * margin + `lead_coefficient` * lead of the best passage in retrieval + `intercept`), with the
+    score and the margin to the best other answer held in [-`margin_cap`, `margin_cap`]. Below `threshold` the result is
+    "no answer".
 
     `unread_above` holds, for the second stage of reading and for each later one, the reader score beyond which no
     answer is hoped for: a passage that would need a higher one to win is left unread (`odqa.reader.stages`). The last

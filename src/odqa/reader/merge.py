@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nlargest
 
 from odqa import settings
 from odqa.metrics import normalise_answer
@@ -23,6 +24,7 @@ class _ScoredPlace:
     text: str
     rank: int
     score: float
+    counts: bool  # as support of equal answers
 
 
 def answers(
@@ -36,8 +38,9 @@ def answers(
 
     1. A candidate scores `reader_weight` * its score - `retrieval_weight` * (best retrieval score - its passage's).
     2. Spans of one document that overlap, be it through overlapping passages, are one place: the best of them.
-    3. Places whose texts are equal after `odqa.metrics.normalise_answer` are one answer. With the scores s of its
-       places, it scores max(s) + `support_weight` * (log(sum(exp(s))) - max(s)).
+    3. Places whose texts are equal after `odqa.metrics.normalise_answer` are one answer. It scores as its best place
+       does + `support_weight` * log(number of its places). Of each passage, only places among its
+       `settings.SPAN_CANDIDATES` best candidates are counted, so that more candidates change no score.
     4. The margin of an answer is its score less the best score of the others, so it is negative for all but the first,
        and +`margin_cap` if there is no other; `probability` takes both, and the `lead` of the best passage.
 
@@ -55,12 +58,13 @@ def answers(
     if n_best < 1:
         raise ValueError(f"n_best must be at least 1, not {n_best}")
     most = max((found.score for found in retrieved), default=0.0)
-    places = _distinct_places([_scored(candidate, retrieved, calibration, most=most) for candidate in candidates])
+    least = _least_counted(candidates)
+    places = _distinct_places([_scored(one, retrieved, calibration, most=most, least=least) for one in candidates])
     groups: dict[str, list[_ScoredPlace]] = {}
     for place in places:
         # A text of nothing but articles and punctuation normalises to "": it equals only itself.
         groups.setdefault(normalise_answer(place.text) or place.text, []).append(place)
-    scored = [(_supported([p.score for p in group], calibration.support_weight), group) for group in groups.values()]
+    scored = [(_supported(group, calibration.support_weight), group) for group in groups.values()]
     scored.sort(key=lambda item: (-item[0], item[1][0].rank, item[1][0].place.span))
     totals = [score for score, _ in scored]
     ahead = lead(retrieved)
@@ -100,7 +104,12 @@ def probability(score: float, margin: float, ahead: float, *, calibration: Calib
 
 
 def _scored(
-    candidate: SpanCandidate, retrieved: Sequence[RetrievedPassage], calibration: Calibration, *, most: float
+    candidate: SpanCandidate,
+    retrieved: Sequence[RetrievedPassage],
+    calibration: Calibration,
+    *,
+    most: float,
+    least: Mapping[int, float],
 ) -> _ScoredPlace:
     if not 0 <= candidate.passage < len(retrieved):
         raise ValueError(f"a candidate names passage {candidate.passage} of {len(retrieved)}")
@@ -114,7 +123,21 @@ def _scored(
     span = Span(start + candidate.span.start, start + candidate.span.end)
     below = most - holder.score
     score = calibration.reader_weight * candidate.score - calibration.retrieval_weight * below
-    return _ScoredPlace(Place(holder.passage, span), text, holder.rank, score)
+    counts = candidate.score >= least[candidate.passage]
+    return _ScoredPlace(Place(holder.passage, span), text, holder.rank, score, counts)
+
+
+def _least_counted(candidates: Sequence[SpanCandidate]) -> dict[int, float]:
+    """Return, for each passage, the score of the last of its candidates that counts as support."""
+    scores: dict[int, list[float]] = {}
+    for candidate in candidates:
+        scores.setdefault(candidate.passage, []).append(candidate.score)
+    return {passage: min(nlargest(settings.SPAN_CANDIDATES, own)) for passage, own in scores.items()}
+
+
+def _supported(group: Sequence[_ScoredPlace], weight: float) -> float:
+    """Return the score of places with equal texts, best first."""
+    return group[0].score + weight * math.log(max(1, sum(place.counts for place in group)))
 
 
 def _distinct_places(places: Sequence[_ScoredPlace]) -> list[_ScoredPlace]:
@@ -127,11 +150,6 @@ def _distinct_places(places: Sequence[_ScoredPlace]) -> list[_ScoredPlace]:
             spans.append(place.place.span)
             kept.append(place)
     return kept
-
-
-def _supported(scores: Sequence[float], weight: float) -> float:
-    best = max(scores)
-    return best + weight * math.log(sum(math.exp(score - best) for score in scores))
 
 
 def _answer(
