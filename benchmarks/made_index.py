@@ -19,7 +19,7 @@ from odqa.indexing import Indexer
 from odqa.ingest.chunker import PassageChunker
 from odqa.models import registry
 from odqa.pipeline import QuestionAnswering
-from odqa.protocols import Encoder, EncoderIdentity, PreparedDocument
+from odqa.protocols import Encoder, EncoderIdentity, PreparedDocument, TokenIds
 from odqa.retriever.encoder import load_encoder
 from odqa.store.index import Index, IndexIdentity
 from odqa.types import Document, IndexReport, Span
@@ -95,7 +95,13 @@ class ServingEncoder:
         self._served += len(questions)
         return self._rows[places]
 
-    def encode_passages(self, passages: Sequence[str], *, titles: Sequence[str]) -> np.ndarray:  # noqa: ARG002
+    def encode_passages(
+        self,
+        passages: Sequence[str],
+        *,
+        titles: Sequence[str],  # noqa: ARG002
+        ids: Sequence[TokenIds] | None = None,  # noqa: ARG002
+    ) -> np.ndarray:
         """Passages -> float32 [len(passages), width]."""
         return self.encode_questions(passages)
 

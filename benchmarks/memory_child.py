@@ -18,7 +18,7 @@ import numpy as np
 
 from odqa.indexing import Indexer
 from odqa.ingest.chunker import PassageChunker
-from odqa.protocols import EncoderIdentity, Encoding, PassageIds
+from odqa.protocols import EncoderIdentity, Encoding, PassageIds, TokenIds
 from odqa.store.codes import CODE, Codes
 from odqa.store.index import Index, IndexIdentity
 from odqa.store.snapshot import open_snapshot, snapshot_paths, write_snapshot_file
@@ -57,7 +57,13 @@ class MadeEncoder:
             row[:] = np.random.default_rng(zlib.crc32(text.encode())).standard_normal(WIDTH, dtype=np.float32)
         return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
 
-    def encode_passages(self, passages: Sequence[str], *, titles: Sequence[str]) -> np.ndarray:
+    def encode_passages(
+        self,
+        passages: Sequence[str],
+        *,
+        titles: Sequence[str],
+        ids: Sequence[TokenIds] | None = None,  # noqa: ARG002
+    ) -> np.ndarray:
         """Passages with their titles -> float32 [n, width]."""
         return self.encode_questions([f"{title} {text}" for title, text in zip(titles, passages, strict=True)])
 

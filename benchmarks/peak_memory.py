@@ -33,6 +33,7 @@ from material import (
     write_lines,
 )
 from odqa import settings
+from odqa.protocols import TokenIds
 from odqa.retriever.encoder import load_encoder
 
 PASSAGES_PER_DOCUMENT = 12  # of the corpus that is indexed, about
@@ -51,11 +52,13 @@ class MostlyServing(ServingEncoder):
         self._real = load_encoder(settings.DEFAULT_ENCODER)
         self._calls = itertools.count()
 
-    def encode_passages(self, passages: Sequence[str], *, titles: Sequence[str]) -> np.ndarray:
+    def encode_passages(
+        self, passages: Sequence[str], *, titles: Sequence[str], ids: Sequence[TokenIds] | None = None
+    ) -> np.ndarray:
         """Passages -> float32 [len(passages), width]."""
         if next(self._calls) % REAL_SHARE == 0:
-            return self._real.encode_passages(passages, titles=titles)
-        return super().encode_passages(passages, titles=titles)
+            return self._real.encode_passages(passages, titles=titles, ids=ids)
+        return super().encode_passages(passages, titles=titles, ids=ids)
 
 
 def measure(options: argparse.Namespace, work: Path) -> Measured:

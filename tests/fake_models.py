@@ -15,7 +15,7 @@ import pytest
 from odqa import pipeline, settings
 from odqa.models.registry import Calibration, ModelFile, ModelSpec
 from odqa.pipeline import QuestionAnswering
-from odqa.protocols import EncoderIdentity, Encoding, SpanCandidate
+from odqa.protocols import EncoderIdentity, Encoding, SpanCandidate, TokenIds
 from odqa.store.index import IndexIdentity
 from odqa.types import Span
 
@@ -92,7 +92,9 @@ class BagEncoder:
             row /= max(float(np.linalg.norm(row)), 1.0)
         return rows
 
-    def encode_passages(self, passages: Sequence[str], *, titles: Sequence[str]) -> np.ndarray:
+    def encode_passages(
+        self, passages: Sequence[str], *, titles: Sequence[str], ids: Sequence[TokenIds] | None = None
+    ) -> np.ndarray:
         return self.encode_questions([f"{t}\n{p}" for t, p in zip(titles, passages, strict=True)])
 
 

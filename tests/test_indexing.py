@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import fake_models
 import pytest
@@ -336,10 +337,10 @@ def test_what_cannot_be_encoded_is_told_and_what_was_before_it_is_kept(
     folder = many(tmp_path / "whales")
     encode = fake_models.BagEncoder.encode_passages
 
-    def refuse(self: fake_models.BagEncoder, passages: Sequence[str], *, titles: Sequence[str]) -> Vectors:
+    def refuse(self: fake_models.BagEncoder, passages: Sequence[str], **more: Any) -> Vectors:
         if any("Whale 25 " in passage for passage in passages):
             raise ModelError("these are no numbers")
-        return encode(self, passages, titles=titles)
+        return encode(self, passages, **more)
 
     monkeypatch.setattr(fake_models.BagEncoder, "encode_passages", refuse)
     with pytest.raises(ModelError, match="these are no numbers"):
@@ -354,13 +355,13 @@ def test_two_batches_are_encoded_at_once_and_stored_in_their_order(
     monkeypatch.setattr(settings, "COMMIT_PASSAGES", 8)
     encode, both, second = fake_models.BagEncoder.encode_passages, threading.Barrier(2), threading.Event()
 
-    def meet(self: fake_models.BagEncoder, passages: Sequence[str], *, titles: Sequence[str]) -> Vectors:
+    def meet(self: fake_models.BagEncoder, passages: Sequence[str], **more: Any) -> Vectors:
         started = passages[0].split()[1]
         if started in ("0", "8"):
             both.wait(timeout=60)  # an error unless both batches are under way
         if started == "0":
             assert second.wait(timeout=60)
-        vectors = encode(self, passages, titles=titles)
+        vectors = encode(self, passages, **more)
         if started == "8":
             second.set()
         return vectors

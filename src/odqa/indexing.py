@@ -19,13 +19,13 @@ from odqa.ingest.isolation import ParserProcess
 from odqa.ingest.loaders import Record, read_records
 from odqa.ingest.parsed import Parsed
 from odqa.ingest.sources import STREAMED_SUFFIXES, SourceFile, discover, path_text, text_path
-from odqa.protocols import Chunker, Encoder, PreparedDocument, Vectors
+from odqa.protocols import Chunker, Encoder, PreparedDocument, TokenIds, TokenisedSpan, Vectors
 from odqa.store.index import Index
 from odqa.store.metadata_store import Lookup
-from odqa.types import Document, IndexProgress, IndexReport, SkippedFile, Span
+from odqa.types import Document, IndexProgress, IndexReport, SkippedFile
 
 _ENCODED_AT_ONCE = 2  # batches
-_Cut = tuple[Document, list[Span], bool]  # a document, its passages, and whether it was there before
+_Cut = tuple[Document, list[TokenisedSpan], bool]  # a document, its passages, and whether it was there before
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +135,9 @@ class Indexer:
             location = record.source.location
             self._skip(SkippedFile(f"{location}#{record.record}" if record.record else location, str(error)))
             return
-        spans = self._chunker.split(document.text, title=document.title, sections=document.sections)
-        self._pending.append((document, spans, known is not None))
-        self._pending_passages += len(spans)
+        passages = self._chunker.cut(document.text, title=document.title, sections=document.sections)
+        self._pending.append((document, passages, known is not None))
+        self._pending_passages += len(passages)
         if self._pending_passages >= settings.COMMIT_PASSAGES:
             self._commit()
             # The file may have grown since it was found; it never counts for more than its share.
@@ -148,11 +148,12 @@ class Indexer:
         """Let the pending documents be encoded together, and store those that are due in one transaction."""
         if not self._pending:
             return
-        pending, texts, titles = self._pending, [], []
-        for document, spans, _ in pending:
-            texts += [span.of(document.text) for span in spans]
-            titles += [document.title] * len(spans)
-        self._encoding.append(_Encoding(pending, self._encoders.submit(self._encode, texts, titles)))
+        pending, texts, titles, ids = self._pending, [], [], []
+        for document, passages, _ in pending:
+            texts += [passage.span.of(document.text) for passage in passages]
+            titles += [document.title] * len(passages)
+            ids += [passage.ids for passage in passages]
+        self._encoding.append(_Encoding(pending, self._encoders.submit(self._encode, texts, titles, ids)))
         self._pending, self._pending_passages = [], 0
         if len(self._encoding) > _ENCODED_AT_ONCE:
             self._store(self._encoding.popleft())
@@ -167,21 +168,22 @@ class Indexer:
 
     def _store(self, encoded: _Encoding) -> None:
         vectors, prepared, at = encoded.vectors.result(), [], 0
-        for document, spans, _ in encoded.documents:
-            prepared.append(PreparedDocument(document, tuple(spans), vectors[at : at + len(spans)]))
+        for document, passages, _ in encoded.documents:
+            spans = tuple(passage.span for passage in passages)
+            prepared.append(PreparedDocument(document, spans, vectors[at : at + len(spans)]))
             at += len(spans)
         ids = self._index.write(prepared)
         for doc_id, (_, _, is_update) in zip(ids, encoded.documents, strict=True):
             (self._updated if is_update else self._added).append(doc_id)
         self._passages += len(vectors)
 
-    def _encode(self, texts: list[str], titles: list[str]) -> Vectors:
-        """Encode in slices, so that a document of ten thousand passages is not tokenised all at once."""
+    def _encode(self, texts: list[str], titles: list[str], ids: list[TokenIds]) -> Vectors:
+        """Encode in slices, so that the rows of a document of ten thousand passages are not held all at once."""
         size = 4 * settings.COMMIT_PASSAGES
         vectors = np.empty((len(texts), self._encoder.identity.width), dtype=np.float32)
         for at in range(0, len(texts), size):
             part = slice(at, at + size)
-            vectors[part] = self._encoder.encode_passages(texts[part], titles=titles[part])
+            vectors[part] = self._encoder.encode_passages(texts[part], titles=titles[part], ids=ids[part])
         return vectors
 
     def _vanished(self, paths: Sequence[Path]) -> Iterator[str]:

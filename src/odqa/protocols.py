@@ -13,6 +13,7 @@ from odqa.types import Document, Passage, Section, Span
 
 Vectors = NDArray[np.float32]
 PassageIds = NDArray[np.int64]
+TokenIds = NDArray[np.int32]  # 4 bytes a token, where a list of Python's numbers takes 36
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,13 @@ class Encoder(Protocol):
         """
         ...
 
-    def encode_passages(self, passages: Sequence[str], *, titles: Sequence[str]) -> Vectors:
-        """Passages with the titles of their documents ("" for none) -> float32 [len(passages), width]."""
+    def encode_passages(
+        self, passages: Sequence[str], *, titles: Sequence[str], ids: Sequence[TokenIds] | None = None
+    ) -> Vectors:
+        """Passages with the titles of their documents ("" for none) -> float32 [len(passages), width].
+
+        `ids` are what `tokenizer` makes of each passage, where that is known, so that it is not done again.
+        """
         ...
 
 
@@ -102,10 +108,18 @@ class Reader(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenisedSpan:
+    """A passage's span in its document, and the token ids of its text by itself, without special tokens."""
+
+    span: Span
+    ids: TokenIds
+
+
 class Chunker(Protocol):
     """Text -> spans of passages that cover all its non-blank characters."""
 
-    def split(self, text: str, *, title: str, sections: Sequence[Section]) -> list[Span]:
+    def cut(self, text: str, *, title: str, sections: Sequence[Section]) -> list[TokenisedSpan]:
         """Cut a document's text into passages, in order; blank text gives none."""
         ...
 

@@ -35,13 +35,15 @@ def check(data: bytes) -> None:
     sections = [Section(Span(a, b), heading="h") for a, b in pairwise([*starts, len(text)]) if a < b]
     title = text[: head[6] % 40]
     chunker = PassageChunker(tokenizer(), max_tokens=max_tokens, title_tokens=title_tokens)
-    spans = chunker.split(text, title=title, sections=sections)
+    passages = chunker.cut(text, title=title, sections=sections)
+    spans = [passage.span for passage in passages]
     room = max_tokens - SPECIAL_TOKENS - min(title_tokens, len(tokenizer().encode(title).ids) if title else 0)
     covered = bytearray(len(text))
-    for span in spans:
+    for span, ids in ((passage.span, passage.ids.tolist()) for passage in passages):
         passage = span.of(text)
         assert passage == passage.strip() != ""
-        assert len(tokenizer().encode(passage).ids) <= room or len(passage) == 1
+        assert ids == tokenizer().encode(passage).ids
+        assert len(ids) <= room or len(passage) == 1
         covered[span.start : span.end] = b"\1" * len(span)
     assert all(one.start < other.start and one.end < other.end for one, other in pairwise(spans))
     assert all(done or character.isspace() for done, character in zip(covered, text, strict=True))

@@ -21,6 +21,7 @@ import fake_models
 from odqa import pipeline, settings
 from odqa.models import registry
 from odqa.models.runtime import Tokenizer
+from odqa.protocols import TokenIds
 
 WIDTH = 1024  # that of the bundled encoder
 
@@ -32,7 +33,9 @@ class QuickEncoder(fake_models.BagEncoder):
         super().__init__(spec)
         self.tokenizer = TOKENIZER
 
-    def encode_passages(self, passages: Sequence[str], *, titles: Sequence[str]) -> np.ndarray:
+    def encode_passages(
+        self, passages: Sequence[str], *, titles: Sequence[str], ids: Sequence[TokenIds] | None = None
+    ) -> np.ndarray:
         vectors = np.zeros((len(passages), WIDTH), np.float32)
         for row, passage in zip(vectors, passages, strict=True):
             row[:16] = np.frombuffer(hashlib.sha256(passage.encode()).digest()[:16], np.uint8)

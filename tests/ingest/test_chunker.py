@@ -1,4 +1,5 @@
 import re
+import zlib
 from itertools import pairwise
 
 import pytest
@@ -13,6 +14,11 @@ from odqa.types import Section, Span
 WORDS = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+|[^\w\s]")
 
 
+def encoding(text: str, offsets: list[tuple[int, int]]) -> Encoding:
+    """Number the pieces by their text."""
+    return Encoding([zlib.crc32(text[start:end].encode()) >> 1 for start, end in offsets], offsets)
+
+
 class PieceTokenizer:
     """Words in pieces of at most four characters; punctuation and ideographs by themselves."""
 
@@ -22,7 +28,7 @@ class PieceTokenizer:
             for word in WORDS.finditer(text)
             for place in range(word.start(), word.end(), 4)
         ]
-        return Encoding(ids=list(range(len(offsets))), offsets=offsets)
+        return encoding(text, offsets)
 
     def encode_batch(self, texts: list[str]) -> list[Encoding]:
         return [self.encode(text) for text in texts]
@@ -36,7 +42,7 @@ class UnknownWordTokenizer(PieceTokenizer):
         for word in WORDS.finditer(text):
             step = 1 if word.end() - word.start() <= 30 else word.end()
             offsets += [(place, min(place + step, word.end())) for place in range(word.start(), word.end(), step)]
-        return Encoding(ids=list(range(len(offsets))), offsets=offsets)
+        return encoding(text, offsets)
 
 
 def tokens(text: str) -> int:
@@ -103,12 +109,15 @@ def test_invariants(
     token_counts.BLOCK_CHARACTERS = block
     try:
         made = PassageChunker(tokenizer, max_tokens=room + 2 + title_tokens, title_tokens=title_tokens)
-        spans = made.split(text, title=title, sections=sections)
+        passages = made.cut(text, title=title, sections=sections)
+        spans = [passage.span for passage in passages]
         assert spans == made.split(text, title=title, sections=sections)
     finally:
         token_counts.BLOCK_CHARACTERS = size
     limit = room + title_tokens - min(title_tokens, len(tokenizer.encode(title).ids))
     check(text, spans, limit, tokenizer)
+    for passage in passages:
+        assert passage.ids.tolist() == tokenizer.encode(passage.span.of(text)).ids
 
 
 def test_the_size_of_blocks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,15 @@ def test_title_and_passage_are_what_one_text_of_two_lines_would_be(encoder: Dens
     np.testing.assert_allclose(found, encoder.encode_passages(["Paris\nthe tower"], titles=[""]), atol=1e-6)
 
 
+def test_word_pieces_that_are_known_are_not_made_again(encoder: DenseEncoder) -> None:
+    titles, passages = ["Paris", ""], ["the tower", "on the mat " * 30]
+    ids = [np.array(encoder.tokenizer.encode(passage).ids, np.int32) for passage in passages]
+    found = encoder.encode_passages(["not", "read"], titles=titles, ids=ids)
+    np.testing.assert_array_equal(found, encoder.encode_passages(passages, titles=titles))
+    with pytest.raises(ValueError, match="1 for 2 passages"):
+        encoder.encode_passages(passages, titles=titles, ids=ids[:1])
+
+
 def test_nothing_gives_no_vectors(encoder: DenseEncoder) -> None:
     for found in (encoder.encode_questions([]), encoder.encode_passages([], titles=[])):
         assert found.shape == (0, WIDTH)

@@ -1,4 +1,4 @@
-"""A document's text -> the spans of its passages.
+"""A document's text -> the spans of its passages, with their word pieces.
 
 A passage is filled with whole paragraphs. It is left early, when at least half full, where a section (a heading, a
 page) begins. A paragraph that does not fit is cut at the end of a sentence, and only there the next passage begins one
@@ -13,10 +13,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from odqa import settings
 from odqa.ingest.parsed import words
 from odqa.ingest.token_counts import TokenCounts, inside_word
-from odqa.protocols import TextTokenizer
+from odqa.protocols import TextTokenizer, TokenIds, TokenisedSpan
 from odqa.types import Section, Span
 
 OVERLAP_TOKENS = 64  # most tokens that two passages share where a paragraph was cut
@@ -79,7 +81,7 @@ class PassageChunker:
         self._max_tokens = max_tokens
         self._title_tokens = title_tokens
 
-    def split(self, text: str, *, title: str, sections: Sequence[Section]) -> list[Span]:
+    def cut(self, text: str, *, title: str, sections: Sequence[Section]) -> list[TokenisedSpan]:
         """Cut a document's text into passages.
 
         Args:
@@ -89,12 +91,16 @@ class PassageChunker:
 
         Returns:
             Spans in ascending order of start and of end, without blanks at their ends, that cover all non-blank
-            characters of the text.
+            characters of the text; each with the token ids of its text by itself.
         """
         title_tokens = min(len(self._tokenizer.encode(title).ids), self._title_tokens) if title else 0
         limit = self._max_tokens - SPECIAL_TOKENS - title_tokens
         starts = sorted({section.span.start for section in sections if section.span.start > 0})
         return list(_Cutter(text, limit, starts, TokenCounts(text, self._tokenizer)).passages())
+
+    def split(self, text: str, *, title: str, sections: Sequence[Section]) -> list[Span]:
+        """Return the spans of `cut` alone."""
+        return [passage.span for passage in self.cut(text, title=title, sections=sections)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,16 +120,16 @@ class _Cutter:
     section_starts: list[int]
     counts: TokenCounts
 
-    def passages(self) -> Iterator[Span]:
+    def passages(self) -> Iterator[TokenisedSpan]:
         covered = 0  # everything before this is in a passage
         start = self.skip_blanks(0)
         while start < len(self.text):
             cut = self.cut(start)
-            end = self.shortened(start, cut.end)
+            end, ids = self.shortened(start, cut.end)
             if end <= covered:  # the overlap left no room for anything new
                 start = self.skip_blanks(covered)
                 continue
-            yield Span(start=start, end=end)
+            yield TokenisedSpan(Span(start=start, end=end), ids)
             covered = end
             following = cut.next_start if end == cut.end else end
             start = self.skip_blanks(covered)
@@ -235,13 +241,13 @@ class _Cutter:
                 chosen = begin
         return chosen
 
-    def shortened(self, start: int, end: int) -> int:
-        """Return the end, brought forward until the text by itself has at most `limit` tokens."""
-        uncertain = inside_word(self.text, start) or inside_word(self.text, end) or self.counts.seam_within(start, end)
-        while uncertain and end > start + 1:
+    def shortened(self, start: int, end: int) -> tuple[int, TokenIds]:
+        """Return the end, brought forward until the text by itself has at most `limit` tokens, and those tokens."""
+        if not (inside_word(self.text, start) or inside_word(self.text, end) or self.counts.seam_within(start, end)):
+            return end, self.counts.ids_within(start, end)
+        while True:
             encoding = self.counts.tokenizer.encode(self.text[start:end])
-            if len(encoding.ids) <= self.limit:
-                break
+            if len(encoding.ids) <= self.limit or end <= start + 1:
+                return end, np.array(encoding.ids, np.int32)
             end = min(end - 1, start + max(1, encoding.offsets[self.limit][0]))
             end = max(start + 1, self.trimmed(start, end))
-        return end

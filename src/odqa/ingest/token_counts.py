@@ -1,4 +1,4 @@
-"""How many tokens stand between two positions of a text, with each part of the text tokenised once."""
+"""Which tokens stand between two positions of a text, with each part of the text tokenised once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from odqa.protocols import TextTokenizer
+from odqa.protocols import TextTokenizer, TokenIds
 
 BLOCK_CHARACTERS = 64 * 1024  # tokenised at once: bounds the memory for documents of any length
 
@@ -29,7 +29,7 @@ def _separates(character: str) -> bool:
 
 @dataclass(slots=True)
 class TokenCounts:
-    """Begins of tokens, found block by block as the text is walked through; earlier ones are forgotten.
+    """Begins and ids of tokens, found block by block as the text is walked through; earlier ones are forgotten.
 
     Positions are asked for in nearly ascending order: only the last few blocks are kept. Where no blank could be found
     to end a block, the block's end is a seam, and counts across it may differ from those of the text as a whole.
@@ -38,6 +38,7 @@ class TokenCounts:
     text: str
     tokenizer: TextTokenizer
     begins: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    ids: TokenIds = field(default_factory=lambda: np.empty(0, dtype=np.int32))
     known: int = 0  # the text up to here has been tokenised
     seams: list[int] = field(default_factory=list)
 
@@ -46,6 +47,11 @@ class TokenCounts:
         self._read(end)
         low, high = np.searchsorted(self.begins, (start, end))
         return int(high - low)
+
+    def ids_within(self, start: int, end: int) -> TokenIds:
+        """Return the ids of the tokens that begin in `[start, end)`, none of which may have been forgotten."""
+        low, high = np.searchsorted(self.begins, (start, end))
+        return self.ids[low:high].copy()  # a view would keep the whole block alive
 
     def reach(self, start: int, tokens: int, *, at_most: int) -> int:
         """Return how far a passage of `tokens` tokens may go: to the begin of the next token, or to `at_most`."""
@@ -65,10 +71,11 @@ class TokenCounts:
         """Tokenise on to `end`; forget the tokens before `keep`."""
         while self.known < end:
             start, stop = self.known, self._block_end(self.known)
-            offsets = self.tokenizer.encode(self.text[start:stop]).offsets
-            begins = np.fromiter((offset[0] for offset in offsets), dtype=np.int64, count=len(offsets)) + start
+            found = self.tokenizer.encode(self.text[start:stop])
+            begins = np.fromiter((offset[0] for offset in found.offsets), dtype=np.int64, count=len(found.ids)) + start
             low = 0 if keep is None else int(np.searchsorted(self.begins, keep))
             self.begins = np.concatenate((self.begins[low:], begins))
+            self.ids = np.concatenate((self.ids[low:], np.array(found.ids, dtype=np.int32)))
             if keep is not None:
                 self.seams = [seam for seam in self.seams if seam > keep]
             if inside_word(self.text, stop):

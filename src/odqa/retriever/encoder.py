@@ -12,7 +12,7 @@ from odqa.errors import ModelError
 from odqa.models.opening import open_model
 from odqa.models.registry import ENCODE, ModelSpec, find, need_task
 from odqa.models.runtime import Row, Tokenizer
-from odqa.protocols import EncoderIdentity, Vectors
+from odqa.protocols import EncoderIdentity, TokenIds, Vectors
 
 
 class DenseEncoder:
@@ -59,24 +59,31 @@ class DenseEncoder:
             lexical=lexical or not self._spec.lexical_half,
         )
 
-    def encode_passages(self, passages: Sequence[str], *, titles: Sequence[str]) -> Vectors:
+    def encode_passages(
+        self, passages: Sequence[str], *, titles: Sequence[str], ids: Sequence[TokenIds] | None = None
+    ) -> Vectors:
         """Passages behind the titles of their documents -> float32 [len(passages), width]; none gives [0, width].
 
         A title ("" for none) is cut to `settings.TITLE_TOKENS` word pieces, and title and passage together to the
-        model's passage length.
+        model's passage length. `ids` are the passages' word pieces, if they are known; None makes them.
 
         Raises:
-            ValueError: there are not as many titles as passages, or a text holds half of a surrogate pair.
+            ValueError: there are not as many titles or ids as passages, or a text holds half of a surrogate pair.
         """
         if len(passages) != len(titles):
             raise ValueError(f'need one title (or "") for each passage: {len(titles)} titles, {len(passages)} passages')
+        if ids is not None and len(ids) != len(passages):
+            raise ValueError(f"need the ids of every passage, or of none: {len(ids)} for {len(passages)} passages")
         distinct = list(dict.fromkeys(titles))  # the passages of a document share its title
         title_ids = {
             title: encoding.ids[: settings.TITLE_TOKENS]
             for title, encoding in zip(distinct, self._tokenizer.encode_batch(distinct), strict=True)
         }
-        encodings = self._tokenizer.encode_batch(passages)
-        pieces = [title_ids[title] + encoding.ids for title, encoding in zip(titles, encodings, strict=True)]
+        if ids is None:
+            known = [encoding.ids for encoding in self._tokenizer.encode_batch(passages)]
+        else:
+            known = [of_passage.tolist() for of_passage in ids]
+        pieces = [title_ids[title] + of_passage for title, of_passage in zip(titles, known, strict=True)]
         return self._vectors(pieces, tokens=self._spec.passage_tokens)
 
     def _vectors(self, pieces: Sequence[list[int]], *, tokens: int, lexical: bool = True) -> Vectors:
