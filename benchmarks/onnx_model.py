@@ -31,7 +31,9 @@ class Form:
     Attributes:
         linear: "qdq" (QuantizeLinear and DequantizeLinear around products, which the optimiser fuses) or "fused"
             (MatMulIntegerToFloat, the operation that it fuses them to, with the bias).
-        attention: "plain" products and softmax, or "fused" MultiHeadAttention.
+        attention: "plain" products and softmax, "fused" MultiHeadAttention, or "integer": as plain, with probabilities
+            rounded as the network does, so that their product with the values is one of int8. The others leave them in
+            float32.
         threads: threads of the session.
         streams: batches that run at once, each with as many threads.
         spin: whether threads wait actively.
@@ -116,21 +118,30 @@ class _Graph:
             "Transpose", self.op("Reshape", x, self.constant("heads", np.array(shape, np.int64))), perm=list(order)
         )
 
-    def attention(self, query: str, key: str, value: str, mask: str) -> str:
+    def attention(self, query: str, key: str, value: str, mask: str, number: int) -> str:
         w = self.weights
         if self.form.attention == "fused":
             return self.op("MultiHeadAttention", query, key, value, "", mask, domain=CONTRIB, num_heads=w.heads)
         scale = self.constant("attention.scale", np.float32((w.hidden // w.heads) ** -0.5))
         scores = self.op("MatMul", self.by_heads(query, (0, 2, 1, 3)), self.by_heads(key, (0, 2, 3, 1)))
         shares = self.op("Softmax", self.op("Add", self.op("Mul", scores, scale), mask), axis=-1)
+        if self.form.attention == "integer":
+            shares = self.shares(shares, f"encoder.layer.{number}.shares", *w.shares[number])
         mixed = self.op("Transpose", self.op("MatMul", shares, self.by_heads(value, (0, 2, 1, 3))), perm=[0, 2, 1, 3])
         return self.op("Reshape", mixed, self.constant("joined", np.array([0, 0, w.hidden], np.int64)))
+
+    def shares(self, x: str, name: str, levels: Levels, factor: float) -> str:
+        """Round probabilities to the levels, and multiply them."""
+        scale = self.constant(f"{name}.scale", np.float32(levels.scale))
+        zero = self.constant(f"{name}.zero", np.uint8(levels.zero))
+        after = self.constant(f"{name}.after", np.float32(levels.scale * factor))
+        return self.op("DequantizeLinear", self.op("QuantizeLinear", x, scale, zero), after, zero)
 
     def layer(self, x: str, mask: str, number: int) -> str:
         prefix = f"encoder.layer.{number}"
         seen = self.rounded(x, f"{prefix}.attention.self.query")  # `build` has checked that key and value round alike
         parts = [self.linear(seen, f"{prefix}.attention.self.{name}") for name in ("query", "key", "value")]
-        context = self.rounded(self.attention(*parts, mask), f"{prefix}.attention.output.dense")
+        context = self.rounded(self.attention(*parts, mask, number), f"{prefix}.attention.output.dense")
         x = self.op("Add", self.linear(context, f"{prefix}.attention.output.dense"), x)
         x = self.norm(x, f"{prefix}.attention.output.LayerNorm")
         inner = self.linear(self.rounded(x, f"{prefix}.intermediate.dense"), f"{prefix}.intermediate.dense")
@@ -147,7 +158,7 @@ class _Graph:
         x = self.norm(x, "embeddings.LayerNorm")
         real = self.op("Cast", INPUTS[1], to=TensorProto.FLOAT)
         mask = INPUTS[1]
-        if self.form.attention == "plain":
+        if self.form.attention != "fused":
             absent = self.op("Sub", self.constant("one", np.float32(1)), real)
             away = self.op("Mul", absent, self.constant("away", np.float32(-1e9)))
             mask = self.op("Unsqueeze", away, self.constant("in front", np.array([1, 2], np.int64)))
@@ -226,7 +237,7 @@ def best_encoder(weights: BertWeights, rows: Sequence[Sequence[int]], *, cores: 
         [
             {"linear": linear, "attention": attention}
             for linear in ("qdq", "fused")
-            for attention in ("plain", "fused")
+            for attention in ("plain", "fused", "integer")
             if not quick or (linear == "qdq") == (attention == "plain")
         ],
         [

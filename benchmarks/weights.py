@@ -1,12 +1,13 @@
 """The weights of a bundled int8 network, read out of its IR: for the same network in other libraries.
 
 NNCF leaves int8 weights with a scale for each output row, a factor in front of some products that smooths the
-activations (its inverse is in the weights), and the range of the 256 levels that activations are rounded to.
+activations (its inverse is in the weights), and the range of the 256 levels that activations are rounded to. Where
+`training/attention.py` moved that factor to the values of an attention, it is part of their weights here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,12 +55,14 @@ class Linear:
 class BertWeights:
     """All weights of a network, by the names of the modules they come from, such as "encoder.layer.0.output.dense".
 
-    `tables` are the embeddings float32 [rows, hidden], `norms` pairs of weight and bias, float32 [hidden].
+    `tables` are the embeddings float32 [rows, hidden], `norms` pairs of weight and bias, float32 [hidden]. `shares` are
+    the levels that each layer's probabilities are rounded to, and what they are multiplied with then.
     """
 
     linear: Mapping[str, Linear]
     tables: Mapping[str, Array]
     norms: Mapping[str, tuple[Array, Array]]
+    shares: Sequence[tuple[Levels, float]]
     heads: int
     epsilon: float
 
@@ -97,12 +100,13 @@ def read_weights(path: Path) -> BertWeights:
         elif what == "aten::layer_norm/MVN":
             scaled = _only(op, "Multiply")
             norms[module] = tuple(_constant(core, _other(node, up)).ravel() for node, up in _chain(scaled, op))
-    attention = [op for op in ops.values() if op.get_type_name() == "ScaledDotProductAttention"]
+    attention = [op for op in ops.values() if op.get_type_name() == "Softmax"]
     centred = [op for op in ops.values() if op.get_type_name() == "MVN"]
     if not (linear and tables and norms and attention):
         raise ValueError(f"{path} is no network as training/export.py writes them: read its form into this file")
-    heads = attention[0].input_value(0).get_partial_shape()[1].get_length()
-    return BertWeights(linear, tables, norms, heads, centred[0].get_attributes()["eps"])
+    shares = [_shares(core, _only(one, "FakeQuantize")) for one in attention]
+    heads = attention[0].get_output_partial_shape(0)[1].get_length()
+    return BertWeights(linear, tables, norms, shares, heads, centred[0].get_attributes()["eps"])
 
 
 def _chain(scaled: Any, centred: Any) -> list[tuple[Any, Any]]:  # noqa: ANN401 - OpenVINO's operations have no types
@@ -111,6 +115,8 @@ def _chain(scaled: Any, centred: Any) -> list[tuple[Any, Any]]:  # noqa: ANN401 
 
 def _linear(core: openvino.Core, product: Any) -> Linear:  # noqa: ANN401 - as above
     levels = product.input_value(0).get_node()
+    while levels.get_type_name() in ("Reshape", "Transpose"):  # a context is rounded before its heads stand together
+        levels = levels.input_value(0).get_node()
     scaled = product.input_value(1).get_node()
     numbers = scaled.input_value(0).get_node().input_value(0).get_node().data
     before = levels.input_value(0).get_node()
@@ -119,13 +125,17 @@ def _linear(core: openvino.Core, product: Any) -> Linear:  # noqa: ANN401 - as a
         smooth = _constant(core, before.input_value(1)).ravel()
     added = _next(product, "Add")
     last = product if added is None else added
+    moved = _next(last, "Multiply")
+    factor = np.float32(1)
+    if moved is not None and moved.get_friendly_name().endswith(SMOOTHING):
+        factor, last = _constant(core, _other(moved, last)).ravel(), moved
     after = _next(last, "FakeQuantize")
     return Linear(
         numbers=np.array(numbers, dtype=np.int8),
-        scale=_constant(core, scaled.input_value(1)).ravel(),
+        scale=_constant(core, scaled.input_value(1)).ravel() * factor,
         smooth=smooth,
         levels=_levels(core, levels),
-        bias=None if added is None else _constant(core, _other(added, product)).ravel(),
+        bias=None if added is None else _constant(core, _other(added, product)).ravel() * factor,
         after=None if after is None else _levels(core, after),
     )
 
@@ -136,6 +146,13 @@ def _levels(core: openvino.Core, op: Any) -> Levels:  # noqa: ANN401 - as above
         raise ValueError(f"{op.get_friendly_name()} does not round to {LEVELS} levels in one range")
     scale = (high - low) / (LEVELS - 1)
     return Levels(scale, round(-low / scale))
+
+
+def _shares(core: openvino.Core, op: Any) -> tuple[Levels, float]:  # noqa: ANN401 - as above
+    low, high, low_after, high_after = (float(_constant(core, op.input_value(at)).item()) for at in (1, 2, 3, 4))
+    if low or low_after:
+        raise ValueError(f"{op.get_friendly_name()} does not round probabilities from 0 on")
+    return Levels(high / (LEVELS - 1), 0), high_after / high
 
 
 def _constant(core: openvino.Core, output: Any) -> Array:  # noqa: ANN401 - as above

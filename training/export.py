@@ -1,7 +1,8 @@
 """PyTorch weights -> int8 OpenVINO IR in src/odqa/models/bundled/, with size and checksum in the registry.
 
-Post-training quantisation by NNCF, calibrated on the real mix: questions and passages for the encoder, question +
-passage windows for the reader. The fp32 IR is kept beside the run, to measure what int8 costs.
+Post-training quantisation by NNCF, and of what it leaves of the attention by `attention.py`, calibrated on the real
+mix: questions and passages for the encoder, question + passage windows for the reader. The fp32 IR is kept beside the
+run, to measure what int8 costs. With `--bundled` a network that was exported before there was `attention.py` gets that.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import json
 import random
 import shutil
+import tempfile
 from pathlib import Path
 
 import nncf
@@ -22,6 +24,7 @@ from openvino import opset13
 import data
 import lexical
 import loop
+from attention import integer_attention
 from from_ir import value_of
 from network import EncoderNetwork, ReaderNetwork, base_folder
 
@@ -120,11 +123,48 @@ def write_registry(kind: str) -> None:
     path.write_text(json.dumps(entries, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def network_of(options: argparse.Namespace) -> torch.nn.Module:
+    """Return the network of a training run with its weights."""
+    network = EncoderNetwork() if options.kind == "encoder" else ReaderNetwork()
+    if options.checkpoint:
+        weights = torch.load(options.run / "checkpoint.pt", weights_only=True)["model"]
+    else:
+        weights = torch.load(options.run / f"{options.kind}.pt", weights_only=True)
+    network.load_state_dict(weights)
+    return network
+
+
+def quantised(model: ov.Model, rows: list[dict[str, np.ndarray]]) -> ov.Model:
+    """Quantise a network as NNCF does, calibrated on all rows."""
+    made = nncf.quantize(
+        model,
+        nncf.Dataset(rows),
+        model_type=nncf.ModelType.TRANSFORMER,
+        preset=nncf.QuantizationPreset.MIXED,
+        subset_size=len(rows),
+        fast_bias_correction=True,
+    )
+    narrow_mask(made)
+    return made
+
+
+def save(model: ov.Model, path: Path) -> None:
+    """Write a network beside the file that it may have been read from, and put it in that one's place."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        ov.save_model(model, Path(folder) / path.name, compress_to_fp16=False)
+        for suffix in (".bin", ".xml"):
+            (Path(folder) / path.name).with_suffix(suffix).replace(path.with_suffix(suffix))
+
+
 def main() -> None:
     """Run the export from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kind", choices=sorted(NAMES))
-    parser.add_argument("--run", type=Path, required=True, help="folder of the training run")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--run", type=Path, help="folder of the training run")
+    source.add_argument(
+        "--bundled", action="store_true", help="export nothing: give the bundled network integer attention"
+    )
     parser.add_argument("--squad", type=Path, required=True, help="SQuAD v1.1 train file, for calibration text")
     parser.add_argument("--checkpoint", action="store_true", help="take the newest checkpoint of an unfinished run")
     parser.add_argument("--samples", type=int, default=300)
@@ -132,33 +172,25 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=17)
     options = parser.parse_args()
 
-    network = EncoderNetwork() if options.kind == "encoder" else ReaderNetwork()
-    if options.checkpoint:
-        weights = torch.load(options.run / "checkpoint.pt", weights_only=True)["model"]
-    else:
-        weights = torch.load(options.run / f"{options.kind}.pt", weights_only=True)
-    network.load_state_dict(weights)
-    model = to_openvino(network, options.kind)
     corpus = data.load_squad(options.squad, held_out=False, limit_articles=options.limit_articles)
     rows = calibration_rows(corpus, options.kind, count=options.samples, seed=options.seed)
-    quantized = nncf.quantize(
-        model,
-        nncf.Dataset(rows),
-        model_type=nncf.ModelType.TRANSFORMER,
-        preset=nncf.QuantizationPreset.MIXED,
-        subset_size=options.samples,
-        fast_bias_correction=True,
-    )
-    narrow_mask(quantized)
-    if options.kind == "encoder":
-        pieces = lexical.piece_weights(corpus.paragraphs, loop.plain_tokenizer())
-        for one in (model, quantized):
-            lexical.add_lexical_half(one, pieces, dense_head(one))
-    ov.save_model(model, options.run / f"{options.kind}-fp32.xml", compress_to_fp16=False)
     bundled = MODELS / "bundled"
     bundled.mkdir(exist_ok=True)
-    ov.save_model(quantized, bundled / f"{options.kind}.xml", compress_to_fp16=False)
-    shutil.copyfile(base_folder() / "vocab.txt", bundled / "vocab.txt")
+    target = bundled / f"{options.kind}.xml"
+    if options.bundled:
+        quantized = ov.Core().read_model(target)
+    else:
+        model = to_openvino(network_of(options), options.kind)
+        quantized = quantised(model, rows)
+        if options.kind == "encoder":
+            pieces = lexical.piece_weights(corpus.paragraphs, loop.plain_tokenizer())
+            for one in (model, quantized):
+                lexical.add_lexical_half(one, pieces, dense_head(one))
+        ov.save_model(model, options.run / f"{options.kind}-fp32.xml", compress_to_fp16=False)
+        shutil.copyfile(base_folder() / "vocab.txt", bundled / "vocab.txt")
+    # Rows of questions alone and of passages one after another are the reader's; batches of passages the encoder's.
+    integer_attention(quantized, rows, round_first=options.kind == "reader")
+    save(quantized, target)
     write_registry(options.kind)
     for file in sorted(bundled.glob(f"{options.kind}.*")):
         print(file.name, file.stat().st_size)

@@ -23,14 +23,17 @@ def value_of(core: ov.Core, output: ov.Output) -> np.ndarray:
 
 
 def smoothing_of(core: ov.Core, output: ov.Output) -> np.ndarray | float:
-    """Return the factor that the activations of a matrix product are multiplied with, 1.0 if there is none."""
+    """Return the factor that the activations of a matrix product are multiplied with, 1.0 if there is none.
+
+    That of a context may stand before its product: with the values, which are the second factor (`attention.py`).
+    """
     node = output.get_node()
-    while node.get_type_name() in ("FakeQuantize", "Multiply"):
+    while (kind := node.get_type_name()) in ("FakeQuantize", "Multiply", "Reshape", "Transpose", "MatMul"):
         if node.get_friendly_name().endswith(SMOOTHING):
             return value_of(core, node.input_value(1)).reshape(1, -1)
-        if node.get_type_name() == "Multiply":
+        if kind == "Multiply":
             return 1.0
-        node = node.input_value(0).get_node()
+        node = node.input_value(1 if kind == "MatMul" else 0).get_node()
     return 1.0
 
 

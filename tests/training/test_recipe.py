@@ -37,15 +37,18 @@ dense = load_encoder(encoder).encode_questions(asked, lexical=False)[0]
 found = load_reader(reader).read("Who keeps the lamp?", ["Mara keeps the lamp."], n_best=1)
 import openvino
 from odqa.models.registry import BUNDLED
-masks = {
-    str(one.input_value(3).get_partial_shape())
-    for kind in ("encoder", "reader")
-    for one in openvino.Core().read_model(BUNDLED / f"{kind}.xml").get_ops()
-    if one.get_type_name() == "ScaledDotProductAttention"
-}
+masks, contexts = set(), set()
+for kind in ("encoder", "reader"):
+    for one in openvino.Core().read_model(BUNDLED / f"{kind}.xml").get_ops():
+        if one.get_type_name() == "Softmax":
+            masks.add(str(one.input_value(0).get_node().input_value(1).get_partial_shape()))
+            [product] = one.output(0).get_target_inputs()
+            [product] = product.get_node().output(0).get_target_inputs()
+            values = product.get_node().input_value(1).get_node().input_value(0).get_node()
+            contexts.add(values.input_value(0).get_node().get_type_name())  # behind transpose and reshape
 print(json.dumps({
     "width": len(vector), "norm": float((vector ** 2).sum()), "dense": float(vector @ dense),
-    "spans": len(found), "masks": sorted(masks)
+    "spans": len(found), "masks": sorted(masks), "values": sorted(contexts)
 }))
 """
 
@@ -216,7 +219,8 @@ def test_both_recipes_from_data_to_card(project: Path, tmp_path: Path) -> None:
         [sys.executable, "-c", PROBE], env=environment(project), capture_output=True, text=True, timeout=300, check=True
     )
     norm, dense = pytest.approx(1.0, abs=1e-3), pytest.approx(1.3**-0.5, abs=1e-3)  # a share of words of 0.3
-    expected = {"width": 1024, "norm": norm, "dense": dense, "spans": 1, "masks": ["[?,1,1,?]"]}
+    expected = {"width": 1024, "norm": norm, "dense": dense, "spans": 1}
+    expected |= {"masks": ["[?,1,1,?]"], "values": ["FakeQuantize"]}  # narrow masks, contexts computed in int8
     assert json.loads(probe.stdout) == expected
     entries = json.loads((project / "src/odqa/models/registry.json").read_text(encoding="utf-8"))
     for kind in ("encoder", "reader"):
