@@ -36,8 +36,8 @@ def integer_attention(model: ov.Model, rows: Rows, *, round_first: bool) -> None
     Args:
         model: changed in place.
         rows: inputs by name, one row each.
-        round_first: round the context before its heads are put side by side, not after: a row alone takes a fiftieth
-            less time, and several long ones a fiftieth more.
+        round_first: round the context before its heads are put side by side, not after: a row alone takes a
+            thirtieth less time, and several long ones a fiftieth more.
 
     Raises:
         ValueError: the network has no attention that could be changed.

@@ -188,7 +188,7 @@ def main() -> None:
                 lexical.add_lexical_half(one, pieces, dense_head(one))
         ov.save_model(model, options.run / f"{options.kind}-fp32.xml", compress_to_fp16=False)
         shutil.copyfile(base_folder() / "vocab.txt", bundled / "vocab.txt")
-    # Rows of questions alone and of passages one after another are the reader's; batches of passages the encoder's.
+    # The reader's rows mostly run alone, the encoder's in batches.
     integer_attention(quantized, rows, round_first=options.kind == "reader")
     save(quantized, target)
     write_registry(options.kind)
