@@ -32,9 +32,7 @@ from odqa.retriever.encoder import DenseEncoder, load_encoder
 from published import published_network
 from reference import CONTEXT_TOKENS, ReferenceEncoder
 
-# L2, between vectors of length 1: the same network, rounded elsewhere, or not, where a float32 product is the faster
-# way; passages are 0.7 apart.
-MOST_DIFFERENCE = 0.15
+MOST_DIFFERENCE = 0.1  # L2, between vectors of length 1: the same network, rounded elsewhere; passages are 0.7 apart
 LEAST_COSINE = 0.9  # between int8 and float32
 
 Ways = dict[str, Callable[[], object]]

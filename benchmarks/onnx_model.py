@@ -31,9 +31,6 @@ class Form:
     Attributes:
         linear: "qdq" (QuantizeLinear and DequantizeLinear around products, which the optimiser fuses) or "fused"
             (MatMulIntegerToFloat, the operation that it fuses them to, with the bias).
-        attention: "plain" products and softmax, "fused" MultiHeadAttention, or "integer": as plain, with probabilities
-            rounded as the network does, so that their product with the values is one of int8. The others leave them in
-            float32.
         threads: threads of the session.
         streams: batches that run at once, each with as many threads.
         spin: whether threads wait actively.
@@ -41,7 +38,6 @@ class Form:
     """
 
     linear: str = "qdq"
-    attention: str = "plain"
     threads: int = 1
     streams: int = 1
     spin: bool = True
@@ -120,13 +116,10 @@ class _Graph:
 
     def attention(self, query: str, key: str, value: str, mask: str, number: int) -> str:
         w = self.weights
-        if self.form.attention == "fused":
-            return self.op("MultiHeadAttention", query, key, value, "", mask, domain=CONTRIB, num_heads=w.heads)
         scale = self.constant("attention.scale", np.float32((w.hidden // w.heads) ** -0.5))
         scores = self.op("MatMul", self.by_heads(query, (0, 2, 1, 3)), self.by_heads(key, (0, 2, 3, 1)))
         shares = self.op("Softmax", self.op("Add", self.op("Mul", scores, scale), mask), axis=-1)
-        if self.form.attention == "integer":
-            shares = self.shares(shares, f"encoder.layer.{number}.shares", *w.shares[number])
+        shares = self.shares(shares, f"encoder.layer.{number}.shares", *w.shares[number])
         mixed = self.op("Transpose", self.op("MatMul", shares, self.by_heads(value, (0, 2, 1, 3))), perm=[0, 2, 1, 3])
         return self.op("Reshape", mixed, self.constant("joined", np.array([0, 0, w.hidden], np.int64)))
 
@@ -157,11 +150,9 @@ class _Graph:
             x = found if not x else self.op("Add", x, found)
         x = self.norm(x, "embeddings.LayerNorm")
         real = self.op("Cast", INPUTS[1], to=TensorProto.FLOAT)
-        mask = INPUTS[1]
-        if self.form.attention != "fused":
-            absent = self.op("Sub", self.constant("one", np.float32(1)), real)
-            away = self.op("Mul", absent, self.constant("away", np.float32(-1e9)))
-            mask = self.op("Unsqueeze", away, self.constant("in front", np.array([1, 2], np.int64)))
+        absent = self.op("Sub", self.constant("one", np.float32(1)), real)
+        away = self.op("Mul", absent, self.constant("away", np.float32(-1e9)))
+        mask = self.op("Unsqueeze", away, self.constant("in front", np.array([1, 2], np.int64)))
         for number in range(self.weights.layers):
             x = self.layer(x, mask, number)
         tokens = self.constant("tokens", np.array([1], np.int64))
@@ -234,12 +225,7 @@ def best_encoder(weights: BertWeights, rows: Sequence[Sequence[int]], *, cores: 
     """Try the forms on some rows, and return the fastest: first the graph, then threads, waiting and batch."""
     best = Form(threads=cores)
     steps: tuple[list[dict[str, object]], ...] = (
-        [
-            {"linear": linear, "attention": attention}
-            for linear in ("qdq", "fused")
-            for attention in ("plain", "fused", "integer")
-            if not quick or (linear == "qdq") == (attention == "plain")
-        ],
+        [{"linear": linear} for linear in ("qdq", "fused")],
         [
             {"threads": threads, "streams": streams, "spin": spin}
             for threads, streams in dict.fromkeys([(1, 1), (cores, 1), (1, cores)])
