@@ -287,3 +287,22 @@ def test_agreement_finds_what_the_hamming_distance_ranks_low(monkeypatch: pytest
     monkeypatch.setattr(vector_index, "LEAST_NEAR", 100)
     monkeypatch.setattr(vector_index, "NEAR_SHARE", 0.0)
     assert with_agreement > recall() + 0.1
+
+
+def test_lists_and_a_heap_hold_equally_near_codes() -> None:
+    held = made(5000, 64)
+    rng = np.random.default_rng(8)
+    bits = rng.integers(0, 256, (5000, 8), dtype=np.uint8)
+    segment = _BinarySegment(held.ids, BinaryCodes(bits, np.zeros(64, np.float32)), held.fetch)
+    codes = rng.integers(0, 256, (3, 8), dtype=np.uint8)
+    away = np.unpackbits(bits[None] ^ codes[:, None], axis=2).sum(axis=2)
+    mask = rng.random(5000) < 0.2
+    for allowed in (None, mask):
+        hidden = np.zeros_like(mask) if allowed is None else ~mask
+        nearest = np.sort(np.where(hidden, 65, away), axis=1)[:, :300]
+        for most in (300, 299):  # in lists, and with a heap
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(vector_index, "LISTED_ROWS", most)
+                rows = segment._near(codes, 300, allowed)
+            assert not hidden[rows].any() and all(len(set(one)) == 300 for one in rows.tolist())
+            np.testing.assert_array_equal(np.sort(np.take_along_axis(away, rows, axis=1), axis=1), nearest)

@@ -13,6 +13,7 @@ from store_cases import IDENTITY, brute_force, prepared, vectors_of
 
 from odqa.errors import DamagedIndexError
 from odqa.store.index import Index
+from odqa.store.schema import PAGE_BYTES
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +175,7 @@ def test_an_index_of_sqlite_is_built_anew(folder: Path) -> None:
     connection.close()
     path = folder / "odqa.sqlite"
     data = bytearray(path.read_bytes())
-    start = (root - 1) * 16384
+    start = (root - 1) * PAGE_BYTES
     assert data[start] == 10  # a leaf page of an index
     data[start + 3 : start + 5] = b"\0\0"  # it holds no cells any more
     path.write_bytes(data)
@@ -190,7 +191,7 @@ def test_an_index_of_sqlite_is_built_anew(folder: Path) -> None:
 def test_pages_that_contradict_each_other_are_reported_and_left_alone(folder: Path) -> None:
     path = folder / "odqa.sqlite"
     data = bytearray(path.read_bytes())
-    for start in range(16384 * 3, len(data), 16384):
+    for start in range(PAGE_BYTES * 3, len(data), PAGE_BYTES):
         data[start : start + 8] = b"\xff" * 8
     path.write_bytes(data)
     for repair in (False, True):

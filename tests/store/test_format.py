@@ -25,7 +25,7 @@ def test_bytes_of_database_and_snapshot(tmp_path: Path) -> None:
         index.write_snapshot()
     connection = sqlite3.connect(tmp_path / "odqa.sqlite")
     header = (tmp_path / "odqa.sqlite").read_bytes()[:100]
-    assert struct.unpack(">H", header[16:18])[0] == 16384 and header[68:72] == b"odqa"
+    assert struct.unpack(">H", header[16:18])[0] == 32768 and header[68:72] == b"odqa"
     assert struct.unpack(">I", header[60:64])[0] == 3
     blobs = connection.execute("SELECT passage_id, vector FROM vectors ORDER BY passage_id").fetchall()
     # 0.1, 1e-7 and 2049 are rounded to the nearest binary16, ties to even.

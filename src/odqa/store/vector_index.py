@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from odqa.protocols import PassageIds, Vectors
-from odqa.store.binary import BinaryCodes, to_bits, to_values
+from odqa.store.binary import BinaryCodes, Bits, to_bits, to_values
 from odqa.store.codes import CODE, Codes, to_codes
 
 # Up to so many allowed rows of a segment are gathered and scanned; above, a bitmap over all its rows is cheaper.
@@ -35,6 +35,8 @@ GATHERED_BINARY_ROWS = 4000
 # many for each neighbour asked for, at least so many, and such a share of all (docs/decisions.md).
 NEAR_PER_NEIGHBOUR, LEAST_NEAR, NEAR_SHARE = 8, 2000, 1 / 250
 CANDIDATES_PER_NEIGHBOUR, LEAST_CANDIDATES, CANDIDATE_SHARE = 4, 200, 1 / 2500
+# Up to so many nearest codes are kept in lists, one for each distance: faster than a heap, but each has room for all.
+LISTED_ROWS = 20_000
 
 Distances = NDArray[np.float32]
 Fetch = Callable[[PassageIds], tuple[PassageIds, Codes]]
@@ -112,10 +114,12 @@ class _BinarySegment(_Rows):
 
     binary: BinaryCodes
     fetch: Fetch
-    view: Any = field(init=False, repr=False)
+    heap_view: Any = field(init=False, repr=False)
+    list_view: Any = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "view", _faiss_binary_view(self.binary))
+        object.__setattr__(self, "heap_view", _faiss_binary_view(self.binary, use_heap=True))
+        object.__setattr__(self, "list_view", _faiss_binary_view(self.binary, use_heap=False))
 
     def search(self, queries: Vectors, *, top_k: int, allowed: PassageIds | None) -> tuple[Distances, PassageIds]:
         """Return distances and ids [n, at most top_k]; missing neighbours are inf and -1."""
@@ -129,10 +133,17 @@ class _BinarySegment(_Rows):
             mask[chosen] = True
         wanted = min(count, max(LEAST_CANDIDATES, CANDIDATES_PER_NEIGHBOUR * top_k, int(count * CANDIDATE_SHARE)))
         near = min(count, max(wanted, LEAST_NEAR, NEAR_PER_NEIGHBOUR * top_k, int(count * NEAR_SHARE)))
-        _, rows = _scan(self.view, to_bits(queries, self.binary.centre), top_k=near, mask=mask)
+        rows = self._near(to_bits(queries, self.binary.centre), near, mask)
         if wanted < near:
             rows = np.stack([self._agreeing(query, found, wanted) for query, found in zip(queries, rows, strict=True)])
         return self._nearest_of(self.ids[rows], queries, top_k=min(top_k, wanted))
+
+    def _near(self, codes: Bits, count: int, mask: NDArray[np.bool_] | None) -> NDArray[np.int64]:
+        """Return the rows [n, count] of the codes that are nearest to each of `codes` by Hamming distance."""
+        if count > LISTED_ROWS:
+            return _scan(self.heap_view, codes, top_k=count, mask=mask)[1]
+        # One after another: the lists of one query take up to (bits + 1) * count * 8 bytes.
+        return np.concatenate([_scan(self.list_view, code[None], top_k=count, mask=mask)[1] for code in codes])
 
     def _agreeing(self, query: NDArray[np.float32], rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
         """Return the `count` of some rows whose codes agree best with a query.
@@ -305,10 +316,11 @@ def _faiss_view(codes: Codes, metric: int = _faiss.METRIC_L2) -> Any:  # noqa: A
     return index
 
 
-def _faiss_binary_view(binary: BinaryCodes) -> Any:  # noqa: ANN401 - FAISS has no types
+def _faiss_binary_view(binary: BinaryCodes, *, use_heap: bool) -> Any:  # noqa: ANN401 - FAISS has no types
     """Make a FAISS index that reads binary codes where they lie; the caller keeps them alive."""
     rows, row_bytes = binary.bits.shape
     index = _faiss.IndexBinaryFlat(row_bytes * 8)
+    index.use_heap = use_heap
     if rows:
         owned = _faiss.MaybeOwnedVectorUInt8
         raw = binary.bits.reshape(-1)
