@@ -102,13 +102,13 @@ def test_an_older_copy_of_the_sqlite_file_beside_a_newer_snapshot(tmp_path: Path
 def test_compaction_gives_space_back_and_leaves_no_deleted_text(tmp_path: Path) -> None:
     folder = tmp_path / "index"
     with Index.create(folder, IDENTITY) as index:
-        index.write([prepared(f"s{n}", f"secret {n} " * 3000, size=1000) for n in range(20)])
+        index.write([prepared(f"s{n}", f"secret {n} " * 3000, size=1000) for n in range(30)])
         write(index, range(20))
         index.write_snapshot()
         # Texts are packed; the words of the full-text index are not, but may lack what they share with the one before.
         parts = (b"ecret", zlib.compress(b"secret 3 " * 3000))
         assert all(any(part in path.read_bytes() for path in folder.iterdir()) for part in parts)
-        assert len(index.delete([f"s{n}" for n in range(20)])) == 20
+        assert len(index.delete([f"s{n}" for n in range(30)])) == 30
         assert any(b"ecret" in path.read_bytes() for path in folder.iterdir())
         dead = index.status().tombstones
         report = index.compact()
