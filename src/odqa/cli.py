@@ -287,6 +287,10 @@ app.command("bench")(bench_command)
 
 # ---- around the commands -------------------------------------------------------------------------------------------
 
+# What was opened last stays until something else is: freeing two networks takes a twentieth of a second, and the
+# process ends without (`odqa.__main__`).
+_held: list[QuestionAnswering] = []
+
 
 @contextlib.contextmanager
 def _opened(
@@ -304,6 +308,7 @@ def _opened(
     with pipeline.open(
         folder, encoder=encoder, reader=reader, writable=writable, create=create, wait_seconds=wait_seconds
     ) as qa:
+        _held[:] = [qa]
         try:
             yield qa
         finally:

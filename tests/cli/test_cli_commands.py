@@ -1,5 +1,7 @@
+import gc
 import json
 import os
+import weakref
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,23 @@ def test_the_index_folder_is_option_then_environment(run: Run, fake: Fake, monke
     run("status")
     run("status", "--index-dir", "from-option")
     assert [asked[1] for asked in fake.asked if asked[0] == "open"] == [Path("from-environment"), Path("from-option")]
+
+
+def test_an_index_is_freed_when_another_is_opened_and_not_when_the_command_ends(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[weakref.ref[Fake]] = []
+
+    def opening(*_: object, **__: object) -> Fake:
+        one = Fake()
+        opened.append(weakref.ref(one))
+        return one
+
+    monkeypatch.setattr(pipeline, "open", opening)
+    for count in (1, 2):
+        run("query", "Who?")
+        gc.collect()
+        assert [one() is not None for one in opened] == [False] * (count - 1) + [True]
 
 
 def test_query_as_json(run: Run, fake: Fake) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import subprocess
 import sys
@@ -113,6 +114,21 @@ def test_a_file_belongs_to_its_network_version_and_options(tmp_path: Path) -> No
     assert not old.exists() and young.exists()  # that one may be being written
     cache.discard("2026.3", "cpu")
     assert cache.load("2026.3", "cpu") is None
+
+
+class Halting(io.BytesIO):
+    """A file that gives a few bytes at a time."""
+
+    def readinto(self, buffer: memoryview) -> int:
+        return super().readinto(buffer[:3])
+
+
+def test_a_file_is_read_to_its_end_or_not_taken() -> None:
+    content = memoryview(bytearray(10))
+    assert compiled._read_into(content, Halting(b"0123456789"))
+    assert content == b"0123456789"
+    assert not compiled._read_into(content, Halting(b"01234"))  # it became shorter meanwhile
+    assert compiled._read_into(memoryview(b""), Halting(b""))
 
 
 def test_a_folder_that_cannot_be_written_to_costs_time_only(tmp_path: Path) -> None:

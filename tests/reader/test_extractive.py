@@ -53,6 +53,9 @@ def by_definition(reader: ExtractiveReader, question: str, passage: str) -> dict
                 at_start, at_end = len(head) + i - first, len(head) + j - first
                 score = float(start[at_start]) + float(end[at_end]) - float(start[0]) - float(end[0])
                 span = Span(encoding.offsets[left][0], encoding.offsets[right][1])
+                if span.of(passage).count("[") != span.of(passage).count("]"):  # whole brackets, if they are next to it
+                    opens, closes = passage[: span.start].endswith("["), passage[span.end :].startswith("]")
+                    span = Span(span.start - opens, span.end + closes)
                 best[span] = max(score, best.get(span, score))
         if first + room >= tokens:
             break
@@ -85,10 +88,65 @@ def test_spans_never_cut_words(reader: ExtractiveReader) -> None:
     assert not {"2000", "2000x", "cafe\u0301", "cafe", "x7"} & found
 
 
+def test_spans_never_cut_names_and_numbers_with_signs(reader: ExtractiveReader) -> None:
+    text = "paris.cat sat on 2,000 mat/tower"
+    found = {c.span.of(text) for c in reader.read("who", [text], n_best=99)}
+    assert {"paris.cat", "2,000", "mat/tower", "on 2,000 mat/tower"} <= found
+    assert not {one for one in found if one.startswith((".", "cat", ",", "000", "/", "tower"))}
+    assert not {one for one in found if one.endswith((".", "paris", ",", " 2", "/", "mat"))}
+
+
 @pytest.mark.parametrize("gap", ["\n\n", "\r\n\r\n", "\n \t\n"])
 def test_no_answer_crosses_a_blank_line(reader: ExtractiveReader, gap: str) -> None:
     found = {c.span.of(f"the cat{gap}sat on\nmat") for c in reader.read("who", [f"the cat{gap}sat on\nmat"], n_best=99)}
     assert found == {"the", "the cat", "cat", "sat", "sat on", "sat on\nmat", "on", "on\nmat", "mat"}
+
+
+def every_span(reader: ExtractiveReader, text: str) -> set[str]:
+    return {c.span.of(text) for c in reader.read("who", [text], n_best=999)}
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "| the cat | sat |",
+        "  | the cat | sat |",
+        "the | cat\nsat | on",
+        "on | mat\nthe cat | sat",
+        "the cat |\nsat | on",
+    ],
+)
+def test_no_answer_crosses_the_border_of_a_cell(reader: ExtractiveReader, table: str) -> None:
+    found = every_span(reader, table)
+    assert found >= {word for word in table.split() if word != "|"}
+    assert not {one for one in found if "|" in one}
+
+
+@pytest.mark.parametrize("text", ["cat the | sat on", "cat the | sat\non the mat", "the a|b cat\nthe a|b cat"])
+def test_a_bar_that_is_no_border_may_be_part_of_an_answer(reader: ExtractiveReader, text: str) -> None:
+    assert text.split("\n", maxsplit=1)[0] in every_span(reader, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "whole", "cut"),
+    [
+        ("the cat (sat) on", "cat (sat)", "cat (sat"),
+        ("the (cat) sat on", "(cat) sat", "cat) sat"),
+        ('the cat "sat" on', 'cat "sat"', 'cat "sat'),
+        ('the "cat" sat on', '"cat" sat', 'cat" sat'),
+        ("the “cat” sat on", "“cat” sat", "cat” sat"),
+    ],
+)
+def test_a_pair_of_brackets_or_marks_is_whole_where_it_is_next_to_the_answer(
+    reader: ExtractiveReader, text: str, whole: str, cut: str
+) -> None:
+    found = every_span(reader, text)
+    assert {whole, "cat", "sat", "the"} <= found
+    assert cut not in found
+
+
+def test_a_bracket_that_is_far_is_left(reader: ExtractiveReader) -> None:
+    assert {"the cat (sat", "on) mat"} <= every_span(reader, "the cat (sat on) mat")
 
 
 def test_several_questions_at_once_are_each_as_alone(reader: ExtractiveReader, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,8 +19,11 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from odqa.models.embeddings import keep_embeddings_small
 from odqa.models.registry import ModelSpec, models_folder
@@ -60,14 +63,19 @@ class CompiledCache:
     model: str
     checksum: str
 
-    def load(self, *made_with: str) -> bytes | None:
-        """Return what was exported, or None where no whole file of that model, made with the same, is there."""
+    def load(self, *made_with: str) -> memoryview | None:
+        """Return what was exported, or None where no whole file of that model, made with the same, is there.
+
+        It is a copy of the file, in memory that may be written to: OpenVINO takes no other.
+        """
         try:
-            with self._path(made_with).open("rb") as file:
-                header, payload = file.read(_HEADER_BYTES), file.read()
+            with self._path(made_with).open("rb", buffering=0) as file:
+                content = memoryview(bytearray(os.fstat(file.fileno()).st_size))
+                whole = _read_into(content, file)
         except OSError:
             return None
-        return payload if header == MAGIC + hashlib.sha256(payload).digest() else None
+        header, payload = content[:_HEADER_BYTES], content[_HEADER_BYTES:]
+        return payload if whole and header == MAGIC + hashlib.sha256(payload).digest() else None
 
     def keep(self, payload: bytes, *made_with: str) -> None:
         """Keep what was exported: whole (by a rename) or not at all. Where that fails, nothing is lost but time."""
@@ -103,6 +111,14 @@ class CompiledCache:
         return self.folder / f"{self.model}-{key}.compiled"
 
 
+def _read_into(content: memoryview, file: FileIO) -> bool:
+    """Fill a buffer from a file, and tell whether there was enough. One copy, where `read` makes two."""
+    at = 0
+    while at < len(content) and (count := file.readinto(content[at:])):
+        at += count
+    return at == len(content)
+
+
 def cache_of(spec: ModelSpec, *, environment: Mapping[str, str] = os.environ) -> CompiledCache | None:
     """Return the cache of a model, or None where none is wanted, or the model is large."""
     folder = compiled_folder(environment)
@@ -114,15 +130,18 @@ def cache_of(spec: ModelSpec, *, environment: Mapping[str, str] = os.environ) ->
 
 def compiled_network(
     core: openvino.Core, model: openvino.Model, options: Mapping[str, Any], cache: CompiledCache | None
-) -> openvino.CompiledModel:
+) -> tuple[openvino.CompiledModel, memoryview | None]:
     """Compile a network for the processor, or take what was kept of an earlier time; changes `model`.
+
+    Returns:
+        The compiled network, and memory that it reads from as long as it is used: whoever holds it must hold both.
 
     Raises:
         RuntimeError: OpenVINO refuses it.
     """
     if cache is None:
         keep_embeddings_small(model)
-        return core.compile_model(model, "CPU", dict(options))
+        return core.compile_model(model, "CPU", dict(options)), None
     import openvino
 
     processor = [str(core.get_property("CPU", name)) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
@@ -130,10 +149,11 @@ def compiled_network(
     kept = cache.load(*made_with)
     if kept is not None:
         try:
-            return core.import_model(kept, "CPU", dict(options))
+            exported = openvino.Tensor(np.frombuffer(kept, np.uint8), shared_memory=True)
+            return core.import_model(exported, "CPU", dict(options)), kept
         except RuntimeError:  # for a reason that the key does not tell; the network itself is there
             cache.discard(*made_with)
     keep_embeddings_small(model)
     compiled = core.compile_model(model, "CPU", dict(options))
     cache.keep(compiled.export_model().getvalue(), *made_with)
-    return compiled
+    return compiled, None

@@ -301,7 +301,7 @@ class Network:
         cache = self._cache
         if cache is not None and performance == "THROUGHPUT":
             cache = replace(cache, model=f"{cache.model}-streams")
-        return Streams(compiled_network(core(), model, options, cache), name=self._name)
+        return Streams(*compiled_network(core(), model, options, cache), name=self._name)
 
     def _batches(self, lengths: Sequence[int], batch_tokens: int) -> Iterator[_Batch]:
         order = sorted(range(len(lengths)), key=lambda member: -lengths[member])  # the most memory first

@@ -64,10 +64,10 @@ class Streams:
         most: batches that run at once.
     """
 
-    def __init__(self, compiled: openvino.CompiledModel, *, name: str) -> None:
-        """Take a compiled network; `name` is what errors call it."""
+    def __init__(self, compiled: openvino.CompiledModel, memory: memoryview | None = None, *, name: str) -> None:
+        """Take a compiled network; `memory` is what it reads from, `name` what errors call it."""
         self.inputs = compiled.inputs
-        self._compiled, self._name, self._process = compiled, name, os.getpid()
+        self._compiled, self._memory, self._name, self._process = compiled, memory, name, os.getpid()
         self.most = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._outputs = len(compiled.outputs)
         self._idle: list[openvino.InferRequest] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from odqa.models.opening import open_model
 from odqa.models.registry import READ, ModelSpec, find, need_task
 from odqa.models.runtime import Row
 from odqa.protocols import Encoding, SpanCandidate
+from odqa.reader.bounds import closed, in_one_block, joined
 from odqa.reader.omz import omz_span, omz_windows
 from odqa.reader.spans import TokenSpan, Words, best_spans, word_bounds
 from odqa.reader.windows import Window, windows
@@ -24,8 +24,7 @@ from odqa.types import Span
 
 Logits = NDArray[np.float32]
 
-SPARE_SPANS = 20  # taken from each window beyond `n_best`, in place of those across a blank line
-_BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
+SPARE_SPANS = 20  # taken from each window beyond `n_best`, in place of those that are no answers
 
 QUESTIONS_KEPT = 512  # whose word pieces are kept: those of a large batch and of many threads
 KEPT_CHARACTERS = 1000  # of a question, at most
@@ -74,8 +73,8 @@ class ExtractiveReader:
     def read(self, question: str, passages: Sequence[str], *, n_best: int) -> list[SpanCandidate]:
         """Return at most `n_best` candidates of each passage, best first over all; `passage` counts from 0.
 
-        Spans are in code points of the passage, on whole words, never empty. No passages, or none with words, give no
-        candidates.
+        Spans are in code points of the passage, on whole words (see `odqa.reader.bounds`), never empty. No passages, or
+        none with words, give no candidates.
 
         Raises:
             ValueError: the question has no words, `n_best` is below 1, or a text holds half of a surrogate pair.
@@ -181,10 +180,11 @@ class ExtractiveReader:
 
     def _tokenise(self, texts: Sequence[str]) -> dict[str, _Text]:
         encodings = self._tokenizer.encode_batch(texts)
-        return {
-            text: _Text(text, encoding, *word_bounds(self._tokenizer.continues[encoding.ids]))
-            for text, encoding in zip(texts, encodings, strict=True)
-        }
+        found = {}
+        for text, encoding in zip(texts, encodings, strict=True):
+            continues = joined(text, encoding.offsets, self._tokenizer.continues[encoding.ids])
+            found[text] = _Text(text, encoding, *word_bounds(continues))
+        return found
 
     def _windows(self, question: Encoding, texts: Sequence[_Text]) -> list[Window]:
         return windows(
@@ -220,16 +220,12 @@ def _spans(window: Window, text: _Text, start: Logits, end: Logits, *, n_best: i
 
 
 def _candidates(passage: int, text: _Text, spans: Sequence[TokenSpan], *, n_best: int) -> list[SpanCandidate]:
-    """Turn one passage's spans into candidates; what two windows found alike counts once, with the higher score.
-
-    An answer stands within one paragraph: spans across a blank line join a heading or a cell to what follows it.
-    """
+    """Turn one passage's spans into candidates; what two windows found alike counts once, with the higher score."""
     best: dict[Span, float] = {}
     for span in spans:
-        place = _place(text, span)
-        if _BLANK_LINE.search(place.of(text.text)):
-            continue
-        best[place] = max(span.score, best.get(place, span.score))
+        place = closed(text.text, _place(text, span))
+        if in_one_block(text.text, place):
+            best[place] = max(span.score, best.get(place, span.score))
     ranked = sorted(best.items(), key=lambda item: (-item[1], item[0]))
     return [SpanCandidate(passage, place, score) for place, score in ranked[:n_best]]
 

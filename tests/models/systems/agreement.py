@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,8 +14,10 @@ from pairs import Pair
 from odqa import settings
 from odqa.models.runtime import Row, Tokenizer
 from odqa.protocols import Encoding
+from odqa.reader.bounds import closed, in_one_block, joined
 from odqa.reader.extractive import ExtractiveReader
 from odqa.retriever.encoder import DenseEncoder
+from odqa.types import Span
 
 Logits = tuple[NDArray[np.float32], NDArray[np.float32]]
 
@@ -150,10 +151,13 @@ def _recorded(reader: ExtractiveReader, pair: Pair) -> tuple[list[Row], list[Log
 def expected_spans(
     tokenizer: Tokenizer, pair: Pair, rows: Sequence[Row], logits: Sequence[Logits]
 ) -> list[tuple[float, tuple[int, int]]]:
-    """Rank all spans of a passage by plain loops: score, and place in the text; the best first."""
+    """Rank all spans of a passage by plain loops: score, and place in the text; the best first.
+
+    Where an answer may begin and end is odqa's own rule, with tests of its own (`tests/reader/test_bounds.py`).
+    """
     passage, asked = tokenizer.encode(pair.passage), tokenizer.encode(pair.question).ids
     head = [tokenizer.cls_id, *asked, tokenizer.sep_id]
-    continues = [bool(flag) for flag in tokenizer.continues[passage.ids]]
+    continues = joined(pair.passage, passage.offsets, tokenizer.continues[passage.ids]).tolist()
     best: dict[tuple[int, int], float] = {}
     begins = 0
     for row, (start, end) in zip(rows, logits, strict=True):
@@ -164,8 +168,9 @@ def expected_spans(
             for j in range(i, min(i + settings.ANSWER_TOKENS, tokens)):
                 at = len(head)
                 score = float(start[at + i]) + float(end[at + j]) - float(start[0]) - float(end[0])
-                place = _place(passage, continues, begins + i, begins + j)
-                if score > best.get(place, -np.inf) and not re.search(r"\n\s*\n", pair.passage[slice(*place)]):
+                span = closed(pair.passage, Span(*_place(passage, continues, begins + i, begins + j)))
+                place = (span.start, span.end)
+                if score > best.get(place, -np.inf) and in_one_block(pair.passage, span):
                     best[place] = score
         begins += tokens - settings.DOC_STRIDE_TOKENS
     return sorted(((score, place) for place, score in best.items()), key=lambda item: (-item[0], item[1]))
