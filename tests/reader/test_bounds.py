@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from odqa.models.runtime import Tokenizer
 from odqa.reader import bounds as module
@@ -135,3 +137,25 @@ def test_an_answer_stands_in_one_block(text: str, cut: str) -> None:
 )
 def test_a_line_end_or_a_bar_alone_is_no_border(text: str, cut: str) -> None:
     assert in_one_block(text, place_of(cut, text))
+
+
+SIGNS_AND_LETTERS = st.text('ab1A .,:_-/\\@&%$#+()[]<>"“”|\n', max_size=60)
+
+
+@given(SIGNS_AND_LETTERS)
+def test_words_with_signs_hold_no_white_space_and_cut_no_word(tokenizer: Tokenizer, text: str) -> None:
+    found = words(tokenizer, text)
+    assert not [word for word in found if word.split() != [word]]
+    assert "".join(found) == "".join(text.split())
+
+
+@given(SIGNS_AND_LETTERS, st.data())
+def test_what_is_taken_in_is_next_to_the_answer_and_taken_once(text: str, data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, len(text)))
+    end = data.draw(st.integers(start, len(text)))
+    wider = closed(text, Span(start, end))
+    assert 0 <= wider.start <= start <= end <= wider.end <= len(text)
+    assert closed(text, wider) == wider
+    added = text[wider.start : start] + text[end : wider.end]
+    assert not added.strip('()[]<>"“”')
+    assert in_one_block(text, wider) in (True, False)
