@@ -116,6 +116,14 @@ def test_a_file_belongs_to_its_network_version_and_options(tmp_path: Path) -> No
     assert cache.load("2026.3", "cpu") is None
 
 
+def test_a_network_that_was_read_back_holds_the_memory_that_it_reads_from(environment: dict[str, str]) -> None:
+    made, kept = (open_model(spec(), environment=environment)[1] for _ in range(2))
+    assert made._alone._memory is None
+    (file,) = files(environment)
+    assert kept._alone._memory == file.read_bytes()[40:]
+    assert np.array_equal(kept.vectors(ROWS), made.vectors(ROWS))
+
+
 class Halting(io.BytesIO):
     """A file that gives a few bytes at a time."""
 

@@ -67,7 +67,8 @@ class Streams:
     def __init__(self, compiled: openvino.CompiledModel, memory: memoryview | None = None, *, name: str) -> None:
         """Take a compiled network; `memory` is what it reads from, `name` what errors call it."""
         self.inputs = compiled.inputs
-        self._compiled, self._memory, self._name, self._process = compiled, memory, name, os.getpid()
+        self._compiled, self._name, self._process = compiled, name, os.getpid()
+        self._memory = memory  # nothing here reads it: it must live as long as the network
         self.most = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._outputs = len(compiled.outputs)
         self._idle: list[openvino.InferRequest] = []
