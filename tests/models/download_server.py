@@ -119,7 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
         except OSError:  # the client has had enough
             return
         if step.stall:
-            self.scripted.released.wait(10)
+            self.scripted.released.wait(120)
         if step.reset:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from download_server import Server, Step, running
-from pulls import FILES, NAME, QUICK, WEIGHTS, Pulled, interrupted, zoo_spec
+from pulls import FILES, NAME, QUICK, STALLING, WEIGHTS, Pulled, interrupted, zoo_spec
 
 from odqa.errors import ModelError
 from odqa.models import registry
@@ -59,7 +59,7 @@ def test_only_models_to_be_pulled_are(pulled: Pulled, source: str) -> None:
 def test_a_broken_download_goes_on_where_it_stopped(weights: Pulled, how: dict[str, bool]) -> None:
     server = weights.server
     server.steps = [Step(cut=100_000, **how), Step(cut=50_000, **how)]  # type: ignore[arg-type]
-    weights()
+    weights(patience=STALLING if "stall" in how else QUICK)
     assert weights.is_whole()
     first, second, third = server.requests
     assert first.range is None
@@ -77,9 +77,9 @@ def test_a_broken_download_goes_on_where_it_stopped(weights: Pulled, how: dict[s
 def test_a_server_that_does_not_answer_is_asked_again(weights: Pulled) -> None:
     weights.server.steps = [Step(cut=0, stall=True, length=""), Step(status=408)]
     began = time.monotonic()
-    weights()
+    weights(patience=STALLING)
     assert weights.is_whole()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30  # the server is silent for two minutes
 
 
 def test_attempts_that_bring_nothing_come_to_an_end_and_what_came_stays(weights: Pulled) -> None:

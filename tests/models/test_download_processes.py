@@ -26,7 +26,7 @@ spec = read_entry(json.loads(sys.argv[1]))
 def show(progress):
     if progress.note or progress.bytes_done:
         print(progress.note or progress.file, flush=True)
-print(len(pull(spec, base_url=sys.argv[2], progress=show, patience=Patience(stall_seconds=20)).fetched), flush=True)
+print(len(pull(spec, base_url=sys.argv[2], progress=show, patience=Patience(stall_seconds=90)).fetched), flush=True)
 """
 
 
@@ -54,7 +54,7 @@ def read_until(process: subprocess.Popen[str], text: str) -> None:
 
 
 def last_line(process: subprocess.Popen[str]) -> str:
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=180)
     assert process.returncode == 0
     return out.splitlines()[-1]
 
