@@ -17,6 +17,7 @@ from odqa.models.registry import READ, ModelSpec, find, need_task
 from odqa.models.runtime import Row
 from odqa.protocols import Encoding, SpanCandidate
 from odqa.reader.bounds import closed, in_one_block, joined
+from odqa.reader.interrogatives import Interrogatives, interrogatives
 from odqa.reader.omz import omz_span, omz_windows
 from odqa.reader.spans import TokenSpan, Words, best_spans, word_bounds
 from odqa.reader.windows import Window, windows
@@ -96,14 +97,16 @@ class ExtractiveReader:
         if n_best < 1:
             raise ValueError(f"n_best must be at least 1, not {n_best}")
         found = []
-        for texts, run in self._runs(questions, passages):
+        for question, (texts, run) in zip(questions, self._runs(questions, passages), strict=True):
+            asked = [interrogatives(question, text.text, text.encoding.offsets) for text in texts]
             spans: dict[int, list[TokenSpan]] = defaultdict(list)
             for window, start, end in run:
-                spans[window.passage] += _spans(window, texts[window.passage], start, end, n_best=n_best)
+                at = window.passage
+                spans[at] += _spans(window, texts[at], start, end, asked=asked[at], n_best=n_best)
             candidates = [
                 candidate
-                for number, of_passage in spans.items()
-                for candidate in _candidates(number, texts[number], of_passage, n_best=n_best)
+                for at, of_passage in spans.items()
+                for candidate in _candidates(at, texts[at], of_passage, asked=asked[at], n_best=n_best)
             ]
             found.append(sorted(candidates, key=lambda c: (-c.score, c.passage, c.span)))
         return found
@@ -121,14 +124,12 @@ class ExtractiveReader:
         Raises:
             ValueError: as `read_many`.
         """
-        return [
-            [
-                candidate
-                for window, start, end in run
-                for candidate in _candidates(0, texts[0], _spans(window, texts[0], start, end, n_best=1), n_best=1)
-            ]
-            for texts, run in self._runs(questions, [[passage] for passage in passages])
-        ]
+        found = []
+        for question, ((text,), run) in zip(questions, self._runs(questions, [[p] for p in passages]), strict=True):
+            asked = interrogatives(question, text.text, text.encoding.offsets)
+            spans = [_spans(window, text, start, end, asked=asked, n_best=1) for window, start, end in run]
+            found.append([one for part in spans for one in _candidates(0, text, part, asked=asked, n_best=1)])
+        return found
 
     def read_as_omz(self, questions: Sequence[str], passages: Sequence[Sequence[str]]) -> list[list[SpanCandidate]]:
         """Return the best span of every window of each question's passages as the reference demo reads them.
@@ -207,8 +208,21 @@ class ExtractiveReader:
         )
 
 
-def _spans(window: Window, text: _Text, start: Logits, end: Logits, *, n_best: int) -> list[TokenSpan]:
+def _spans(
+    window: Window,
+    text: _Text,
+    start: Logits,
+    end: Logits,
+    *,
+    asked: Interrogatives | None,
+    n_best: int,
+) -> list[TokenSpan]:
     part = slice(window.first_token, window.first_token + window.context_tokens)
+    if asked is not None:
+        here = slice(window.context_start, window.context_start + window.context_tokens)
+        start, end = start.copy(), end.copy()
+        start[here] += asked.start[part]
+        end[here] += asked.end[part]
     return best_spans(
         start,
         end,
@@ -219,12 +233,14 @@ def _spans(window: Window, text: _Text, start: Logits, end: Logits, *, n_best: i
     )
 
 
-def _candidates(passage: int, text: _Text, spans: Sequence[TokenSpan], *, n_best: int) -> list[SpanCandidate]:
+def _candidates(
+    passage: int, text: _Text, spans: Sequence[TokenSpan], *, asked: Interrogatives | None, n_best: int
+) -> list[SpanCandidate]:
     """Turn one passage's spans into candidates; what two windows found alike counts once, with the higher score."""
     best: dict[Span, float] = {}
     for span in spans:
         place = closed(text.text, _place(text, span))
-        if in_one_block(text.text, place):
+        if in_one_block(text.text, place) and not (asked and asked.are_crossed_by(place)):
             best[place] = max(span.score, best.get(place, span.score))
     ranked = sorted(best.items(), key=lambda item: (-item[1], item[0]))
     return [SpanCandidate(passage, place, score) for place, score in ranked[:n_best]]
