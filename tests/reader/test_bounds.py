@@ -97,6 +97,7 @@ def place_of(cut: str, text: str) -> Span:
         ('a cat ("the sat") on', 'cat ("the sat', 'cat ("the sat")'),
         ("a [b {c}] d", "b {c", "b {c}"),
         ("<a@x.org>", "<a@x.org", "<a@x.org>"),
+        ("now run `a b` twice", "run `a b", "run `a b`"),
         ("the cat (sat on) mat", "cat (sat", "cat (sat"),  # the other one is not next to it
         ("the cat (sat) on", "sat", "sat"),
         ("a) b", "a) b", "a) b"),

@@ -48,8 +48,8 @@ _TO_THE_RIGHT = re.compile(
     re.VERBOSE,
 )
 _ADDRESS = re.compile(r"https?://[^\s<>\"'`|()\[\]{}]*[\w/]")  # hyphens and all
-_PAIRS = (("(", ")"), ("[", "]"), ("{", "}"), ("<", ">"), ("“", "”"), ("«", "»"), ('"', '"'))
-_ANY_OF_PAIRS = re.compile(r"[()\[\]{}<>“”«»\"]")
+_PAIRS = (("(", ")"), ("[", "]"), ("{", "}"), ("<", ">"), ("“", "”"), ("«", "»"), ('"', '"'), ("`", "`"))
+_ANY_OF_PAIRS = re.compile(r"[()\[\]{}<>“”«»\"`]")
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 _CELL_BORDER = re.compile(r"(?:^|\s)\|(?:\s|$)")
 

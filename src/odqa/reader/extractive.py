@@ -20,6 +20,7 @@ from odqa.reader.bounds import closed, in_one_block, joined
 from odqa.reader.interrogatives import Interrogatives, interrogatives
 from odqa.reader.omz import omz_span, omz_windows
 from odqa.reader.spans import TokenSpan, Words, best_spans, word_bounds
+from odqa.reader.tables import as_sentences
 from odqa.reader.windows import Window, windows
 from odqa.types import Span
 
@@ -34,12 +35,16 @@ SLICE_QUESTIONS = 32  # questions whose windows are held and batched together by
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """A tokenised passage with the first and last token of each token's word."""
+    """A tokenised passage with the first and last token of each token's word.
+
+    `put_in`, bool [tokens], marks those that do not stand in the text; None where all do.
+    """
 
     text: str
     encoding: Encoding
     word_first: Words
     word_last: Words
+    put_in: NDArray[np.bool_] | None
 
 
 class ExtractiveReader:
@@ -160,6 +165,7 @@ class ExtractiveReader:
 
         `cut` makes the windows, None takes ours; with `padded` there are logits of a full window's padding, too.
         """
+        as_it_stands = cut is not None
         cut = cut or self._windows
         full = self._spec.window_tokens if padded else 0
         for at in range(0, len(questions), SLICE_QUESTIONS):
@@ -168,7 +174,8 @@ class ExtractiveReader:
             for question, encoding in zip(questions[part], asked, strict=True):
                 if not encoding.ids:
                     raise ValueError(f"the question {question!r} has no words; ask something")
-            known = self._tokenise(list(dict.fromkeys(text for texts in passages[part] for text in texts)))
+            distinct = list(dict.fromkeys(text for texts in passages[part] for text in texts))
+            known = self._tokenise(distinct, as_it_stands=as_it_stands)
             own = [[known[text] for text in texts] for texts in passages[part]]
             groups = [cut(encoding, texts) for encoding, texts in zip(asked, own, strict=True)]
             rows = [Row(w.ids, w.token_types, max(0, full - len(w.ids))) for group in groups for w in group]
@@ -179,12 +186,17 @@ class ExtractiveReader:
     def _question(self, text: str) -> Encoding:
         return self._known_question(text) if len(text) <= KEPT_CHARACTERS else self._tokenizer.encode(text)
 
-    def _tokenise(self, texts: Sequence[str]) -> dict[str, _Text]:
-        encodings = self._tokenizer.encode_batch(texts)
+    def _tokenise(self, texts: Sequence[str], *, as_it_stands: bool) -> dict[str, _Text]:
+        readings = [None if as_it_stands else as_sentences(text) for text in texts]
+        read = [text if one is None else one.text for text, one in zip(texts, readings, strict=True)]
         found = {}
-        for text, encoding in zip(texts, encodings, strict=True):
-            continues = joined(text, encoding.offsets, self._tokenizer.continues[encoding.ids])
-            found[text] = _Text(text, encoding, *word_bounds(continues))
+        for text, one, given, encoding in zip(texts, readings, read, self._tokenizer.encode_batch(read), strict=True):
+            words = word_bounds(joined(given, encoding.offsets, self._tokenizer.continues[encoding.ids]))
+            if one is None:
+                found[text] = _Text(text, encoding, *words, None)
+            else:
+                offsets, put_in = one.placed(encoding.offsets)
+                found[text] = _Text(text, Encoding(encoding.ids, offsets), *words, put_in)
         return found
 
     def _windows(self, question: Encoding, texts: Sequence[_Text]) -> list[Window]:
@@ -218,11 +230,14 @@ def _spans(
     n_best: int,
 ) -> list[TokenSpan]:
     part = slice(window.first_token, window.first_token + window.context_tokens)
-    if asked is not None:
-        here = slice(window.context_start, window.context_start + window.context_tokens)
+    here = slice(window.context_start, window.context_start + window.context_tokens)
+    if asked is not None or text.put_in is not None:
         start, end = start.copy(), end.copy()
+    if asked is not None:
         start[here] += asked.start[part]
         end[here] += asked.end[part]
+    if text.put_in is not None:
+        start[here][text.put_in[part]] = end[here][text.put_in[part]] = -np.inf
     return best_spans(
         start,
         end,
@@ -240,7 +255,8 @@ def _candidates(
     best: dict[Span, float] = {}
     for span in spans:
         place = closed(text.text, _place(text, span))
-        if in_one_block(text.text, place) and not (asked and asked.are_crossed_by(place)):
+        joins = text.put_in is not None and bool(text.put_in[span.first : span.last + 1].any())
+        if not joins and in_one_block(text.text, place) and not (asked and asked.are_crossed_by(place)):
             best[place] = max(span.score, best.get(place, span.score))
     ranked = sorted(best.items(), key=lambda item: (-item[1], item[0]))
     return [SpanCandidate(passage, place, score) for place, score in ranked[:n_best]]

@@ -16,6 +16,7 @@ from odqa.models.registry import Calibration
 from odqa.protocols import Reader, SpanCandidate
 from odqa.reader.focus import focus
 from odqa.reader.merge import answers
+from odqa.reader.tables import as_sentences
 from odqa.types import Answer, RetrievedPassage, Span
 
 
@@ -97,11 +98,14 @@ def read_in_stages(
 def _read(
     reader: Reader, questions: Sequence[str], texts: Sequence[Sequence[str]], *, n_best: int, least: int | None
 ) -> list[list[SpanCandidate]]:
-    """Read at least so many characters of each passage, or all of them; spans count from the passage's start anyway."""
+    """Read at least so many characters of each passage, or all of them; spans count from the passage's start anyway.
+
+    Of a passage with a table, all of it: a row means little without the headings.
+    """
     if least is None:
         return reader.read_many(questions, texts, n_best=n_best)
     parts = [
-        [focus(question, text, characters=_share(text, least)) for text in own]
+        [focus(question, text, characters=len(text) if as_sentences(text) else _share(text, least)) for text in own]
         for question, own in zip(questions, texts, strict=True)
     ]
     cut = [[part.of(text) for part, text in zip(*pair, strict=True)] for pair in zip(parts, texts, strict=True)]
