@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -168,6 +169,17 @@ def test_properties(text: str) -> None:
     assert {*found.end.tolist()} <= {0.0, -LESS / 2, -np.inf}
     assert all(loss in (0, -LESS / 2, -np.inf) or -MUCH_LESS <= loss <= -LESS for loss in found.start.tolist())
     assert ((found.end == 0) | (found.start == found.end)).all()  # ends lose nothing but within questions
+
+
+@pytest.mark.parametrize(
+    "piece", ["\n ", "\n", "?", "!?", " ", ".*", "a? ", ' "', ' "a', "a:", " a: ", "? ", "*", "\u3000", "Who is it? "]
+)
+@pytest.mark.parametrize("end", ["", "a?"])
+def test_long_texts_take_a_moment(piece: str, end: str) -> None:
+    text = piece * (60_000 // len(piece)) + end
+    began = time.thread_time()
+    interrogatives("a b", text, [(0, 1)])
+    assert time.thread_time() - began < 5  # hundredths of a second; what grows with the square takes twenty and more
 
 
 # ---- with the bundled reader ---------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,17 @@ def test_tokens_of_cells_stand_where_the_cells_do() -> None:
     assert {PLANS[start:end] for (start, end), new in zip(places, put_in.tolist(), strict=True) if new} == {""}
     copied = "".join(PLANS[start:end] for start, end in places)
     assert copied.split() == ["#", "Price", "list", "PlanUsersPriceStarter39", "EURTeam1539", "EUR", "Without", "VAT."]
+
+
+@pytest.mark.parametrize(
+    "piece", ["a | b | c\n", "|", "| ", "-", "|---|\n", " ", "|\n", "a | 1 | c\n\n", "\na | b\n---|---\nc | d\n"]
+)
+@pytest.mark.parametrize("end", ["", "|"])
+def test_long_texts_take_a_moment(piece: str, end: str) -> None:
+    text = piece * (60_000 // len(piece)) + end
+    began = time.thread_time()
+    as_sentences(text)
+    assert time.thread_time() - began < 5  # tenths of a second
 
 
 # ---- with readers --------------------------------------------------------------------------------------------------
