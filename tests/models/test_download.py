@@ -79,7 +79,7 @@ def test_a_server_that_does_not_answer_is_asked_again(weights: Pulled) -> None:
     began = time.monotonic()
     weights(patience=STALLING)
     assert weights.is_whole()
-    assert time.monotonic() - began < 30  # the server is silent for two minutes
+    assert time.monotonic() - began < 5
 
 
 def test_attempts_that_bring_nothing_come_to_an_end_and_what_came_stays(weights: Pulled) -> None:

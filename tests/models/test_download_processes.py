@@ -54,7 +54,7 @@ def read_until(process: subprocess.Popen[str], text: str) -> None:
 
 
 def last_line(process: subprocess.Popen[str]) -> str:
-    out, _ = process.communicate(timeout=180)
+    out, _ = process.communicate(timeout=30)
     assert process.returncode == 0
     return out.splitlines()[-1]
 

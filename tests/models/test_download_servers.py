@@ -40,7 +40,7 @@ def test_a_passing_fault_is_waited_out(pulled: Pulled, status: int) -> None:
     began = time.monotonic()
     pulled()
     assert pulled.is_whole()
-    assert time.monotonic() - began < 60  # not the hour that the server names, but the longest pause
+    assert time.monotonic() - began < 5  # no longer than the longest pause
     pulled.server.steps = [Step(status=status)] * 9
     (pulled.folder / "vocab.txt").unlink()
     pulled.fails(f"HTTP {status} .*; try again later")
@@ -77,9 +77,8 @@ def test_a_server_that_is_not_there_is_said_at_once(pulled: Pulled) -> None:
     with running() as other:
         url = other.url
     began = time.monotonic()
-    message = "the server cannot be reached .*; check the network .*--base-url"
-    pulled.fails(message, base_url=url, patience=Patience(pause_seconds=60.0, longest_pause_seconds=60.0))
-    assert time.monotonic() - began < 30
+    pulled.fails("the server cannot be reached .*; check the network .*--base-url", base_url=url, patience=Patience())
+    assert time.monotonic() - began < 2
 
 
 # ---- proxies -------------------------------------------------------------------------------------------------------

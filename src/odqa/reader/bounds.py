@@ -51,7 +51,7 @@ _ADDRESS = re.compile(r"https?://[^\s<>\"'`|()\[\]{}]*[\w/]")  # hyphens and all
 _PAIRS = (("(", ")"), ("[", "]"), ("{", "}"), ("<", ">"), ("“", "”"), ("«", "»"), ('"', '"'), ("`", "`"))
 _ANY_OF_PAIRS = re.compile(r"[()\[\]{}<>“”«»\"`]")
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
-_CELL_BORDER = re.compile(r"(?:^|\s)\|(?:\s|$)")
+CELL_BORDER = re.compile(r"(?:^|(?<=\s))\|(?=\s|$)")
 
 
 def joined(text: str, offsets: Sequence[tuple[int, int]], continues: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -109,12 +109,12 @@ def in_one_block(text: str, place: Span) -> bool:
     cut = place.of(text)
     if "\n" in cut and _BLANK_LINE.search(cut):
         return False
-    if "|" not in cut or not _CELL_BORDER.search(cut):
+    if "|" not in cut or not CELL_BORDER.search(cut):
         return True
     first = text.rfind("\n", 0, place.start) + 1
     above = text.rfind("\n", 0, max(0, first - 1)) + 1
     last = text.find("\n", place.end)
     below = text.find("\n", last + 1) if last >= 0 else -1
     lines = text[above : below if below >= 0 else len(text)].split("\n")  # the span's own, and one on either side
-    borders = sum(_CELL_BORDER.search(line) is not None for line in lines)
+    borders = sum(CELL_BORDER.search(line) is not None for line in lines)
     return borders < 2 and not text[first : place.end].lstrip().startswith("|")

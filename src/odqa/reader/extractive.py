@@ -163,7 +163,8 @@ class ExtractiveReader:
     ) -> Iterator[tuple[list[_Text], list[tuple[Window, Logits, Logits]]]]:
         """Yield each question's tokenised passages and its windows with their start and end logits.
 
-        `cut` makes the windows, None takes ours; with `padded` there are logits of a full window's padding, too.
+        `cut` makes the windows, of passages as they stand; None takes ours, with tables as sentences. With `padded`
+        there are logits of a full window's padding, too.
         """
         as_it_stands = cut is not None
         cut = cut or self._windows

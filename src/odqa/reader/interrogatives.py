@@ -27,6 +27,7 @@ Penalties = NDArray[np.float32]
 # whose sentence goes on and need not ask anything; "](" is that of a link.
 _ASKS = re.compile(r"[?？](?![?？])!*(?=[\s*_<|]|\]\(|$)(?![^\S\n]+[a-z])")
 # What ends a sentence, a paragraph, or a line that is not merely wrapped, or begins a quotation that is not over yet.
+# (`odqa.words.sentences` looks for what a passage says: it runs over lines and cuts long sentences.)
 _BEFORE = re.compile(r"[.!?。！？][\"'”’)\]*_]*\s|\n[^\S\n]*(?=\n|[^a-z\s])|(?<=\s)[\"“](?=[^\"“”]*\Z)")
 _LABEL = re.compile(r"\s*[^\n?？]{1,40}?:\s+")  # who speaks: "Ann: ", "[10:30] Ann: ", "Q: "
 _KINDS = frozenset("how what when where which who whom whose why".split())

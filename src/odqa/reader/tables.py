@@ -7,7 +7,6 @@ the cells, and all else is put in.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -15,6 +14,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
+from odqa.reader.bounds import CELL_BORDER
 from odqa.types import Span
 
 Offsets = Sequence[tuple[int, int]]
@@ -22,8 +22,6 @@ Offsets = Sequence[tuple[int, int]]
 LONGEST_CELL = 100  # code points; what has longer ones is text in columns
 LEAST_ROWS = 3  # without headings: commands that hand their output on ("a | b") seldom stand in three lines
 MOST_TIMES_AS_LONG = 3.0
-
-_BORDER = re.compile(r"(?:^|(?<=\s))\|(?=\s|$)")
 
 
 @dataclass(slots=True)
@@ -88,7 +86,7 @@ def _blocks(text: str) -> Iterator[list[Span]]:
     block: list[Span] = []
     start = 0
     for line in [*text.split("\n"), ""]:  # nothing ends the last run
-        if "|" in line and (_BORDER.search(line) or _is_rule(line)):
+        if "|" in line and (CELL_BORDER.search(line) or _is_rule(line)):
             block.append(Span(start, start + len(line)))
         elif block:
             yield block
@@ -108,7 +106,7 @@ def _cells(text: str, line: Span) -> Iterator[Span]:
     if cut.startswith("|", start):
         start += 1
     end = len(cut) - (len(cut) > start and cut.endswith("|"))
-    for border in [*(one.start() for one in _BORDER.finditer(cut, start, end)), end]:
+    for border in [*(one.start() for one in CELL_BORDER.finditer(cut, start, end)), end]:
         cell = cut[start:border]
         blank = len(cell) - len(cell.lstrip())
         yield Span(line.start + start + blank, line.start + start + max(blank, len(cell.rstrip())))
@@ -140,7 +138,7 @@ def _put(reading: Reading, text: str, rows: Sequence[Sequence[Span]], *, headed:
             reading.copy(text, cell)
             reading.text += ", "
         reading.text = reading.text[:-2] + ":\n"
-    for first, *others in rows[headed:]:
+    for first, *others in rows[1:] if headed else rows:
         reading.text += f"{names[0]} " if names[0] else ""
         reading.copy(text, first)
         reading.text += " has " if any(names) else " is "
